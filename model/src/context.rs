@@ -1,0 +1,387 @@
+//! A build's source as a content-addressed snapshot.
+//!
+//! The snapshot is a sorted table of contents; the bytes of its files are blobs elsewhere. Nothing here
+//! reads a disk.
+
+use prost::Message as _;
+use serde::{Deserialize, Serialize};
+
+use archyard_proto::v1 as proto;
+
+use crate::{Blake3, Invalid, limits};
+
+/// What kind of thing an entry is, with what only that kind has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A regular file.
+    File {
+        /// Its length in bytes.
+        size: u64,
+        /// Its content.
+        digest: Blake3,
+    },
+    /// A directory. Comes before what it holds.
+    Directory,
+    /// A symbolic link, with its target as stored: never followed, never checked.
+    Symlink {
+        /// As `readlink` gives it.
+        target: Vec<u8>,
+    },
+    /// A second name of a file.
+    Hardlink {
+        /// The path of the entry that is the file itself, which comes earlier.
+        target: Vec<u8>,
+    },
+}
+
+/// One name in a context.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContextEntry {
+    /// Relative to the context's root, `/` between names; bytes, for Linux promises no encoding.
+    pub path: Vec<u8>,
+    /// POSIX permission bits with setuid, setgid and sticky.
+    pub mode: u32,
+    /// Seconds since the epoch. Not part of the digest.
+    pub modified_s: i64,
+    /// Sorted by name.
+    pub xattrs: Vec<(String, Vec<u8>)>,
+    /// File, directory or link.
+    pub kind: EntryKind,
+}
+
+/// A context's table of contents, in the order BuildKit walks: a directory before what it holds, the names in
+/// a directory sorted by their bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ContextManifest {
+    entries: Vec<ContextEntry>,
+}
+
+/// What a plan holds of its context.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContextRef {
+    /// Over the entries without their modification times: equal for equal content.
+    pub digest: Blake3,
+    /// Of the encoded manifest, modification times included: the blob to ask for.
+    pub manifest_digest: Blake3,
+    /// Regular files.
+    pub files: u64,
+    /// Bytes of all regular files.
+    pub total_bytes: u64,
+}
+
+impl ContextManifest {
+    /// The manifest of these entries, in any order.
+    ///
+    /// Refuses what no walk of a directory tree can give: paths that climb, names twice, a child without its
+    /// directory, a hard link to what is not an earlier file; and what is past the limits.
+    pub fn new(mut entries: Vec<ContextEntry>) -> Result<Self, Invalid> {
+        entries.sort_by(|a, b| walk_order(&a.path, &b.path));
+        let manifest = Self { entries };
+        manifest.check()?;
+        Ok(manifest)
+    }
+
+    /// The entries in walking order.
+    pub fn entries(&self) -> &[ContextEntry] {
+        &self.entries
+    }
+
+    /// The digest that makes two contexts the same: everything but modification times.
+    pub fn digest(&self) -> Blake3 {
+        let mut hasher = blake3::Hasher::new_derive_key("archyard context v1");
+        let mut part = |bytes: &[u8]| {
+            hasher.update(&(bytes.len() as u64).to_le_bytes());
+            hasher.update(bytes);
+        };
+        for entry in &self.entries {
+            part(&entry.path);
+            part(&entry.mode.to_le_bytes());
+            match &entry.kind {
+                EntryKind::File { size, digest } => {
+                    part(b"file");
+                    part(&size.to_le_bytes());
+                    part(digest.as_bytes());
+                }
+                EntryKind::Directory => part(b"directory"),
+                EntryKind::Symlink { target } => {
+                    part(b"symlink");
+                    part(target);
+                }
+                EntryKind::Hardlink { target } => {
+                    part(b"hardlink");
+                    part(target);
+                }
+            }
+            part(&(entry.xattrs.len() as u64).to_le_bytes());
+            for (name, value) in &entry.xattrs {
+                part(name.as_bytes());
+                part(value);
+            }
+        }
+        hasher.finalize().into()
+    }
+
+    /// The bytes that travel, and whose BLAKE3 is the manifest's own blob digest.
+    pub fn encode(&self) -> Vec<u8> {
+        proto::ContextManifest { version: 1, entries: self.entries.iter().map(entry_to_proto).collect() }
+            .encode_to_vec()
+    }
+
+    /// The manifest that [`encode`](Self::encode) wrote, checked as if a stranger had.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Invalid> {
+        let size = bytes.len() as u64;
+        if size > limits::CONTEXT_MANIFEST_BYTES {
+            return Err(Invalid::new(
+                "context",
+                size,
+                "the context's manifest is too large; use a .dockerignore",
+            ));
+        }
+        let message = proto::ContextManifest::decode(bytes)
+            .map_err(|error| Invalid::new("context", error, "not a context manifest"))?;
+        if message.version != 1 {
+            return Err(Invalid::new(
+                "context.version",
+                message.version,
+                "this scheduler or worker speaks version 1; upgrade it",
+            ));
+        }
+        let entries = message.entries.into_iter().map(entry_from_proto).collect::<Result<Vec<_>, _>>()?;
+        let manifest = Self { entries };
+        if !manifest.entries.is_sorted_by(|a, b| walk_order(&a.path, &b.path).is_lt()) {
+            return Err(Invalid::new(
+                "context.entries",
+                "",
+                "entries are not in walking order, or one is there twice",
+            ));
+        }
+        manifest.check()?;
+        Ok(manifest)
+    }
+
+    /// What a plan holds of this context. `encoded` is what [`encode`](Self::encode) gave.
+    pub fn to_ref(&self, encoded: &[u8]) -> ContextRef {
+        let (mut files, mut total_bytes) = (0, 0);
+        for entry in &self.entries {
+            if let EntryKind::File { size, .. } = entry.kind {
+                files += 1;
+                total_bytes += size;
+            }
+        }
+        ContextRef { digest: self.digest(), manifest_digest: Blake3::of(encoded), files, total_bytes }
+    }
+
+    fn check(&self) -> Result<(), Invalid> {
+        if self.entries.len() > limits::CONTEXT_ENTRIES {
+            return Err(Invalid::new(
+                "context",
+                format!("{} entries", self.entries.len()),
+                format!("a context has at most {} entries; use a .dockerignore", limits::CONTEXT_ENTRIES),
+            ));
+        }
+        let mut total: u64 = 0;
+        let mut directories: Vec<&[u8]> = Vec::new();
+        let mut files = std::collections::HashSet::new();
+        let has_hardlinks = self.entries.iter().any(|e| matches!(e.kind, EntryKind::Hardlink { .. }));
+        let mut previous: Option<&[u8]> = None;
+        for entry in &self.entries {
+            let path = entry.path.as_slice();
+            let wrong = |problem: &str| Err(Invalid::new("context", String::from_utf8_lossy(path), problem));
+            check_path(path)?;
+            if previous == Some(path) {
+                return wrong("this path is there twice");
+            }
+            previous = Some(path);
+            let parent = path.iter().rposition(|b| *b == b'/').map(|at| &path[..at]);
+            while directories.last().is_some_and(|top| Some(*top) != parent && !is_within(path, top)) {
+                directories.pop();
+            }
+            if parent != directories.last().copied() {
+                return wrong("the directory that holds it is missing from the context");
+            }
+            if entry.mode & !0o7777 != 0 {
+                return wrong("mode has bits that are not permissions");
+            }
+            let xattr_bytes: usize = entry.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
+            if xattr_bytes > limits::CONTEXT_XATTR_BYTES {
+                return wrong("its extended attributes are too large");
+            }
+            match &entry.kind {
+                EntryKind::File { size, .. } => {
+                    total = total.saturating_add(*size);
+                    if has_hardlinks {
+                        files.insert(path);
+                    }
+                }
+                EntryKind::Directory => directories.push(path),
+                EntryKind::Symlink { target } => {
+                    if target.is_empty() || target.len() > limits::CONTEXT_PATH_BYTES || target.contains(&0) {
+                        return wrong("its link target is empty or too long");
+                    }
+                }
+                EntryKind::Hardlink { target } => {
+                    if !files.contains(target.as_slice()) {
+                        return wrong("it links to a file that does not come before it");
+                    }
+                }
+            }
+        }
+        if total > limits::CONTEXT_BYTES {
+            return Err(Invalid::new(
+                "context",
+                format!("{total} bytes"),
+                format!("a context holds at most {} bytes; use a .dockerignore", limits::CONTEXT_BYTES),
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// The order of a depth-first walk that sorts each directory's names by bytes: `/` sorts before all else.
+pub fn walk_order(a: &[u8], b: &[u8]) -> std::cmp::Ordering {
+    let key = |byte: &u8| if *byte == b'/' { 0 } else { u16::from(*byte) + 1 };
+    a.iter().map(key).cmp(b.iter().map(key))
+}
+
+/// Refuses a path that is absolute, empty, too long, or climbs.
+fn check_path(path: &[u8]) -> Result<(), Invalid> {
+    let wrong = |problem: &str| Err(Invalid::new("context", String::from_utf8_lossy(path), problem));
+    if path.is_empty() || path.len() > limits::CONTEXT_PATH_BYTES {
+        return wrong("a path has 1 to 4096 bytes");
+    }
+    if path.contains(&0) {
+        return wrong("a path has no NUL byte");
+    }
+    if path.split(|b| *b == b'/').any(|name| matches!(name, b"" | b"." | b"..")) {
+        return wrong("a path is relative and has no empty, '.' or '..' name");
+    }
+    Ok(())
+}
+
+fn is_within(path: &[u8], directory: &[u8]) -> bool {
+    path.len() > directory.len() && path.starts_with(directory) && path[directory.len()] == b'/'
+}
+
+fn entry_to_proto(entry: &ContextEntry) -> proto::ContextEntry {
+    let mut message = proto::ContextEntry {
+        path: entry.path.clone(),
+        mode: entry.mode,
+        modified_s: entry.modified_s,
+        xattrs: entry
+            .xattrs
+            .iter()
+            .map(|(name, value)| proto::Xattr { name: name.clone(), value: value.clone() })
+            .collect(),
+        ..Default::default()
+    };
+    match &entry.kind {
+        EntryKind::File { size, digest } => {
+            message.set_kind(proto::EntryKind::File);
+            message.size_bytes = *size;
+            message.digest = digest.as_bytes().to_vec();
+        }
+        EntryKind::Directory => message.set_kind(proto::EntryKind::Directory),
+        EntryKind::Symlink { target } => {
+            message.set_kind(proto::EntryKind::Symlink);
+            message.target.clone_from(target);
+        }
+        EntryKind::Hardlink { target } => {
+            message.set_kind(proto::EntryKind::Hardlink);
+            message.target.clone_from(target);
+        }
+    }
+    message
+}
+
+fn entry_from_proto(message: proto::ContextEntry) -> Result<ContextEntry, Invalid> {
+    let kind = match message.kind() {
+        proto::EntryKind::File => {
+            EntryKind::File { size: message.size_bytes, digest: Blake3::try_from(message.digest.as_slice())? }
+        }
+        proto::EntryKind::Directory => EntryKind::Directory,
+        proto::EntryKind::Symlink => EntryKind::Symlink { target: message.target },
+        proto::EntryKind::Hardlink => EntryKind::Hardlink { target: message.target },
+        proto::EntryKind::Unspecified => {
+            return Err(Invalid::new(
+                "context.entries.kind",
+                String::from_utf8_lossy(&message.path),
+                "this entry is no file, directory or link",
+            ));
+        }
+    };
+    Ok(ContextEntry {
+        path: message.path,
+        mode: message.mode,
+        modified_s: message.modified_s,
+        xattrs: message.xattrs.into_iter().map(|x| (x.name, x.value)).collect(),
+        kind,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(path: &str, content: &[u8]) -> ContextEntry {
+        ContextEntry {
+            path: path.into(),
+            mode: 0o644,
+            modified_s: 1,
+            xattrs: Vec::new(),
+            kind: EntryKind::File { size: content.len() as u64, digest: Blake3::of(content) },
+        }
+    }
+
+    fn dir(path: &str) -> ContextEntry {
+        ContextEntry { kind: EntryKind::Directory, mode: 0o755, ..file(path, b"") }
+    }
+
+    #[test]
+    fn sorts_as_a_walk_does() {
+        let manifest =
+            ContextManifest::new(vec![file("a.b", b""), file("a/z", b""), dir("a"), file("a-b", b"")])
+                .unwrap();
+        let paths: Vec<_> =
+            manifest.entries().iter().map(|e| String::from_utf8(e.path.clone()).unwrap()).collect();
+        assert_eq!(paths, ["a", "a/z", "a-b", "a.b"]);
+        assert_eq!(ContextManifest::decode(&manifest.encode()).unwrap(), manifest);
+    }
+
+    #[test]
+    fn the_digest_leaves_times_out_and_nothing_else() {
+        let one = ContextManifest::new(vec![file("a", b"1")]).unwrap();
+        let mut touched = one.entries[0].clone();
+        touched.modified_s = 99;
+        let touched = ContextManifest::new(vec![touched]).unwrap();
+        assert_eq!(one.digest(), touched.digest());
+        assert_ne!(one.encode(), touched.encode());
+        assert_ne!(one.digest(), ContextManifest::new(vec![file("a", b"2")]).unwrap().digest());
+        let mut mode = one.entries[0].clone();
+        mode.mode = 0o755;
+        assert_ne!(one.digest(), ContextManifest::new(vec![mode]).unwrap().digest());
+    }
+
+    #[test]
+    fn refuses_what_no_walk_gives() {
+        let link = |target: &str| ContextEntry {
+            kind: EntryKind::Hardlink { target: target.into() },
+            ..file("z", b"")
+        };
+        for (entries, problem) in [
+            (vec![file("../x", b"")], "'..'"),
+            (vec![file("/x", b"")], "empty"),
+            (vec![file("a//x", b"")], "empty"),
+            (vec![file("a/x", b"")], "missing"),
+            (vec![file("a", b""), file("a/x", b"")], "missing"),
+            (vec![file("a", b""), file("a", b"")], "twice"),
+            (vec![link("nowhere")], "before it"),
+        ] {
+            let error = ContextManifest::new(entries).unwrap_err().to_string();
+            assert!(error.contains(problem), "{error}");
+        }
+        assert!(ContextManifest::new(vec![file("a", b""), link("a")]).is_ok());
+        assert!(
+            ContextManifest::new(vec![dir("a"), dir("a/b"), file("a/b/c", b""), file("a/d", b"")]).is_ok()
+        );
+    }
+}

@@ -1,0 +1,98 @@
+//! Every limit of the farm, in one place.
+//!
+//! Units are the last word of a name. `docs/limits.md` repeats them for operators; a change here is a change
+//! there.
+
+use std::time::Duration;
+
+// --- what a plan may hold ---
+/// Platforms of one build.
+pub const PLAN_PLATFORMS: usize = 32;
+/// Tags of one build.
+pub const PLAN_TAGS: usize = 64;
+/// Build arguments or labels of one build, each.
+pub const PLAN_PAIRS: usize = 512;
+/// Names and values of all build arguments, or of all labels.
+pub const PLAN_PAIRS_BYTES: usize = 64 * 1024;
+/// Images a Dockerfile may name.
+pub const PLAN_BASES: usize = 256;
+/// A Dockerfile.
+pub const DOCKERFILE_BYTES: u64 = 4 * 1024 * 1024;
+/// A `.dockerignore` file.
+pub const DOCKERIGNORE_BYTES: u64 = 1024 * 1024;
+/// Registries named as insecure, or that need credentials, each.
+pub const PLAN_REGISTRIES: usize = 64;
+/// An encoded plan.
+pub const PLAN_BYTES: usize = 1024 * 1024;
+
+// --- contexts and blobs ---
+/// Entries of a context: files, directories and links.
+pub const CONTEXT_ENTRIES: usize = 1_000_000;
+/// Bytes of all files of a context.
+pub const CONTEXT_BYTES: u64 = 64 * 1024 * 1024 * 1024;
+/// An encoded context manifest.
+pub const CONTEXT_MANIFEST_BYTES: u64 = 512 * 1024 * 1024;
+/// A path within a context.
+pub const CONTEXT_PATH_BYTES: usize = 4096;
+/// All extended attributes of one entry.
+pub const CONTEXT_XATTR_BYTES: usize = 64 * 1024;
+/// Data in one message of an upload or a download.
+pub const BLOB_MESSAGE_BYTES: usize = 1024 * 1024;
+/// Digests in one `FindMissing` or `Download`.
+pub const BLOB_DIGESTS: usize = 32_768;
+
+// --- messages ---
+/// A decoded gRPC message, either way.
+pub const MESSAGE_BYTES: usize = 4 * 1024 * 1024;
+/// Log bytes in one message.
+pub const LOG_CHUNK_BYTES: usize = 256 * 1024;
+/// The spool of one attempt; what a step writes past it is dropped with a marker.
+pub const SPOOL_BYTES: u64 = 1024 * 1024 * 1024;
+/// One frame of a spool.
+pub const LOG_FRAME_BYTES: usize = 64 * 1024;
+/// A failure's one-line message.
+pub const FAILURE_MESSAGE_BYTES: usize = 4 * 1024;
+/// A failure's further lines.
+pub const FAILURE_DETAIL_BYTES: usize = 16 * 1024;
+/// A value quoted in an error.
+pub const ERROR_VALUE_BYTES: usize = 256;
+/// A reason given by a person, as with `cancel`.
+pub const REASON_BYTES: usize = 1024;
+
+// --- the farm ---
+/// Workers of a farm.
+pub const WORKERS: usize = 5_000;
+/// Slots of a worker.
+pub const WORKER_SLOTS: u32 = 256;
+/// Labels of a worker.
+pub const WORKER_LABELS: usize = 64;
+/// Builds that are not yet ended, farm-wide.
+pub const ACTIVE_BUILDS: usize = 100_000;
+/// Builds on one page of a listing; the default is [`PAGE_DEFAULT`].
+pub const PAGE_MAX: u32 = 500;
+/// Builds on a page when the caller does not say.
+pub const PAGE_DEFAULT: u32 = 50;
+/// Messages waiting for one worker's stream.
+pub const WORKER_MAILBOX: usize = 1024;
+/// Inputs waiting for the driver.
+pub const DRIVER_MAILBOX: usize = 4096;
+
+// --- times ---
+/// How often a worker says it is alive.
+pub const HEARTBEAT: Duration = Duration::from_secs(2);
+/// Silence after which a worker is taken for lost and its attempts are tried again.
+pub const LEASE: Duration = Duration::from_secs(30);
+/// After a recovery no lease expires before this has passed.
+pub const RECOVERY_GRACE: Duration = Duration::from_secs(30);
+/// How long a worker may take to answer an offered lease.
+pub const LEASE_ANSWER: Duration = Duration::from_secs(10);
+/// How long a job may wait for a worker that could run it, when none is known.
+pub const NO_WORKER_PATIENCE: Duration = Duration::from_secs(15 * 60);
+/// How long an attached build waits for its client's credentials.
+pub const CREDENTIALS_PATIENCE: Duration = Duration::from_secs(10 * 60);
+/// How long resolving all bases may take before the build goes on unlocked.
+pub const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
+/// Attempts of one job, the first included.
+pub const ATTEMPTS: u32 = 3;
+/// Tries of the publisher before the build fails.
+pub const PUBLISH_TRIES: u32 = 5;
