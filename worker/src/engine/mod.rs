@@ -1,0 +1,69 @@
+//! The Docker Engine and the BuildKit inside it, as one attempt needs them.
+//!
+//! One runner process holds one [`DockerEngine`] for one attempt: a Solve dies with its caller, so the runner's
+//! death, or dropping what [`Engine::build`] returned, stops the build. What comes out of an Engine is turned
+//! into OCI here and handed to registries by digest.
+//!
+//! This module never decides whether an attempt is tried again, never sets or moves a tag, never masks
+//! secrets in logs, and never holds a context, a log or an image in memory whole. What an Engine can do is
+//! [probed](Engine::probe), never guessed from its version where asking is possible.
+
+mod docker;
+mod error;
+mod probe;
+mod request;
+mod source;
+
+pub use docker::DockerEngine;
+pub use error::{BuildError, EngineError, PushError};
+pub use probe::{Feature, Probe, ProbeError};
+pub use request::{BuildRequest, Built, Credential, PushRequest, Pushed};
+pub use source::Source;
+
+use std::future::Future;
+use std::sync::Arc;
+
+use archyard_model::Sha256;
+use archyard_proto::v1::LogFrame;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// What an attempt asks of the Engine it was given.
+pub trait Engine: Send + Sync {
+    /// Asks the Engine what it is and what it can do. Meant for a worker's start and for `docker` coming back;
+    /// [`build`](Self::build) does not call it.
+    fn probe(&self) -> impl Future<Output = Result<Probe, ProbeError>> + Send;
+
+    /// Builds one platform's image and leaves it, untagged, in the Engine's own store.
+    ///
+    /// Progress goes to `progress` while it happens, in order; a slow receiver slows the reading of progress,
+    /// not the build. A dropped receiver is no error: what it would have got is lost.
+    ///
+    /// When `cancel` fires the build is stopped and this returns [`BuildError::Canceled`] once the Engine has
+    /// reported every running step stopped. Dropping the future stops the build too, without that certainty.
+    fn build(
+        &self,
+        request: BuildRequest,
+        source: Arc<dyn Source>,
+        progress: mpsc::Sender<LogFrame>,
+        cancel: CancellationToken,
+    ) -> impl Future<Output = Result<Built, BuildError>> + Send;
+
+    /// Hands an image to every repository asked for, as an OCI manifest, by digest and under no tag.
+    ///
+    /// Layers that were compressed before are not compressed again, and those a registry has are not sent.
+    /// On success every repository holds the same manifest. Safe to repeat.
+    fn push(
+        &self,
+        request: PushRequest,
+        progress: mpsc::Sender<LogFrame>,
+        cancel: CancellationToken,
+    ) -> impl Future<Output = Result<Pushed, PushError>> + Send;
+
+    /// Removes an image from the Engine's store; its layers stay in the build cache. One that is not there, or
+    /// that carries a tag or runs in a container (so is somebody else's too), is left alone without error.
+    fn remove_image(&self, image: Sha256) -> impl Future<Output = Result<(), EngineError>> + Send;
+
+    /// Shrinks the build cache to at most `keep_bytes`, least recently used first. Returns the bytes reclaimed.
+    fn prune(&self, keep_bytes: u64) -> impl Future<Output = Result<u64, EngineError>> + Send;
+}

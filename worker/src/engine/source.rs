@@ -1,0 +1,18 @@
+//! Where a build's files come from. The session asks; it never walks a disk itself.
+
+use std::fs::File;
+use std::io;
+
+use archyard_model::{Blake3, ContextEntry};
+
+/// A context that is complete on this machine.
+pub trait Source: Send + Sync + 'static {
+    /// The context's entries in walking order, as [`archyard_model::ContextManifest`] keeps them.
+    fn entries(&self) -> &[ContextEntry];
+
+    /// Opens a file's content for reading from its start. Called from threads where blocking is allowed.
+    ///
+    /// # Errors
+    /// Any error fails the build as an infrastructure failure: what the manifest names has to be there.
+    fn open(&self, digest: &Blake3) -> io::Result<File>;
+}
