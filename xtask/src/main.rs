@@ -1,0 +1,141 @@
+//! The command line: `cargo xtask COMMAND`. Each command is a function of the
+//! library; nothing is decided here.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+use xtask::coordinates::{self, Coordinates};
+use xtask::env::{self, Env};
+use xtask::state::Place;
+use xtask::{interrupt, lint, quickstart, test};
+
+/// The habits of the trade.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Args)]
+struct Install {
+    /// Install nothing: fail where a Debian package or a cargo tool is missing
+    #[arg(long, env = "ARCHYARD_NO_INSTALL", value_parser = clap::builder::FalseyValueParser::new(), action = clap::ArgAction::SetTrue)]
+    no_install: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start a farm on this machine and build the sample project on it
+    Quickstart {
+        /// Take the farm down afterwards
+        #[arg(long, conflicts_with = "stop")]
+        once: bool,
+        /// Take down the farm that an earlier quickstart left running
+        #[arg(long)]
+        stop: bool,
+        #[command(flatten)]
+        install: Install,
+    },
+    /// Run all tests, over Engines and a registry started for them
+    Test {
+        #[command(flatten)]
+        install: Install,
+        /// Passed to `cargo nextest run`
+        #[arg(last = true)]
+        extra: Vec<OsString>,
+    },
+    /// Check format and clippy's warnings
+    Lint,
+    /// Engines, registry and base images for developers: as the tests have them
+    Env {
+        #[command(subcommand)]
+        command: EnvCommand,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum EnvCommand {
+    /// Start them, unless they run, and print where they are, for a shell's `eval`
+    Up {
+        /// Which: each name is an environment of its own
+        #[arg(long, default_value = "dev")]
+        name: String,
+        #[command(flatten)]
+        install: Install,
+    },
+    /// Take them down
+    Down {
+        /// Which
+        #[arg(long, default_value = "dev")]
+        name: String,
+    },
+    /// Print where they are, if they run
+    Status {
+        /// Which
+        #[arg(long, default_value = "dev")]
+        name: String,
+    },
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match interrupt::install().and_then(|()| run(cli.command)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(if interrupt::asked() { 130 } else { 1 })
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Quickstart { stop: true, .. } => quickstart::stop(),
+        Command::Quickstart { once, install, .. } => quickstart::quickstart(once, !install.no_install),
+        Command::Test { install, extra } => test::test(&extra, !install.no_install),
+        Command::Lint => lint::lint(),
+        Command::Env { command } => environment(command),
+    }
+}
+
+fn environment(command: EnvCommand) -> Result<()> {
+    match command {
+        EnvCommand::Up { name, install } => {
+            let place = Place::named(&name);
+            let env = match Env::open(&place)? {
+                Some(env) if env.state.is_alive() => env,
+                rest => {
+                    drop(rest);
+                    Env::up(&place, &test::environment(!install.no_install))?
+                }
+            };
+            print_addresses(&env)
+        }
+        EnvCommand::Down { name } => match Env::open(&Place::named(&name))? {
+            Some(env) => env.down().and_then(|()| env::sweep_scratches()),
+            None => {
+                eprintln!("xtask: no environment {name} is up");
+                Ok(())
+            }
+        },
+        EnvCommand::Status { name } => match Env::open(&Place::named(&name))? {
+            Some(env) => print_addresses(&env),
+            None => anyhow::bail!("no environment {name} is up: cargo xtask env up --name {name}"),
+        },
+    }
+}
+
+fn print_addresses(env: &Env) -> Result<()> {
+    let all = Coordinates::of(env, "debug")?;
+    for (engine, number) in all.engines.iter().zip(1..) {
+        println!("export ARCHYARD_ENGINE_{number}={}", engine.address);
+    }
+    println!("export ARCHYARD_REGISTRY={}", all.registry);
+    println!("export ARCHYARD_BASE={}", all.base.reference);
+    println!("export {}={}", coordinates::VARIABLE, all.write(env)?.display());
+    Ok(())
+}

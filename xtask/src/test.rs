@@ -1,0 +1,134 @@
+//! `cargo xtask test`: all tests, over an environment brought up for them and taken
+//! down after them, whatever the tests did. Tests that are skipped count as failed:
+//! what does not run proves nothing.
+
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader, IsTerminal};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use crate::coordinates::{self, Coordinates};
+use crate::env::{self, Bases, Env, Options};
+use crate::interrupt;
+use crate::lint;
+use crate::nextest::Summary;
+use crate::process::Process;
+use crate::run;
+use crate::state::Place;
+
+/// What tests stand on.
+#[must_use]
+pub fn environment(install: bool) -> Options {
+    Options { engines: 2, registry: true, bases: Bases::All, outbound: false, install }
+}
+
+/// Runs all tests; `extra` goes to nextest.
+///
+/// # Errors
+/// When a test fails or was skipped, or the environment fails.
+pub fn test(extra: &[OsString], install: bool) -> Result<()> {
+    ensure_nextest(install)?;
+    lint::cargo(&["build", "--package", "archyard"])?;
+    let place = Place::named("test");
+    if let Some(rest) = Env::open(&place)? {
+        eprintln!("xtask: taking down what an earlier run left in {}", place.dir.display());
+        rest.down()?;
+    }
+    env::sweep_scratches()?;
+    eprintln!("xtask: bringing up two Engines and a registry");
+    let env = Env::up(&place, &environment(install))?;
+    let summary = Coordinates::of(&env, "debug").and_then(|all| all.write(&env)).and_then(|file| {
+        let mut command = lint::cargo_command(&["nextest", "run", "--no-fail-fast"]);
+        command.args(extra).env(coordinates::VARIABLE, file);
+        if !selects_packages(extra) {
+            command.arg("--workspace");
+        }
+        nextest(&mut command)
+    });
+    eprintln!("xtask: taking down what was started");
+    let swept = env::sweep_scratches();
+    env.down().and(swept)?;
+
+    let (summary, success) = summary?;
+    println!("tests: {summary}");
+    judge(summary, success, !extra.is_empty())
+}
+
+/// Options of ours chose tests: then the others were not skipped but not meant.
+fn judge(summary: Summary, success: bool, filtered: bool) -> Result<()> {
+    if !success || summary.failed > 0 {
+        bail!("tests failed: {summary}");
+    }
+    if summary.skipped > 0 && !filtered {
+        bail!("{} tests were skipped; all must run", summary.skipped);
+    }
+    Ok(())
+}
+
+fn selects_packages(extra: &[OsString]) -> bool {
+    extra.iter().map(|arg| arg.to_string_lossy()).any(|arg| {
+        arg.starts_with("-p") && !arg.starts_with("-P") || arg == "--package" || arg.starts_with("--package=")
+    })
+}
+
+/// Shows what nextest says while it says it, and reads its last word.
+fn nextest(command: &mut Command) -> Result<(Summary, bool)> {
+    if std::io::stderr().is_terminal() {
+        command.args(["--color", "always"]);
+    }
+    let mut child = command.stderr(Stdio::piped()).spawn().context("cannot run cargo nextest")?;
+    let stderr = child.stderr.take().context("nextest has no standard error")?;
+    let process = Process::of(child.id());
+    let mut summary = None;
+    let mut passed_on = false;
+    for line in BufReader::new(stderr).split(b'\n') {
+        let line = line.context("cannot read what nextest says")?;
+        let line = String::from_utf8_lossy(&line);
+        eprintln!("{line}");
+        summary = Summary::parse(&line).or(summary);
+        if interrupt::asked() && !passed_on {
+            // Ctrl-C reached nextest too; a signal to us alone did not.
+            process.iter().for_each(Process::terminate);
+            passed_on = true;
+        }
+    }
+    let status = child.wait().context("cannot wait for nextest")?;
+    interrupt::check()?;
+    let summary = summary.with_context(|| format!("nextest ended ({status}) without a summary"))?;
+    Ok((summary, status.success()))
+}
+
+fn ensure_nextest(install: bool) -> Result<()> {
+    if run::output(&mut lint::cargo_command(&["nextest", "--version"])).is_ok() {
+        return Ok(());
+    }
+    let remedy = "cargo install cargo-nextest --locked";
+    if !install {
+        bail!("cargo-nextest is missing and installing was not allowed; {remedy}");
+    }
+    eprintln!("xtask: installing cargo-nextest, which is missing: {remedy}");
+    lint::cargo(&["install", "cargo-nextest", "--locked"])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn skipped_tests_fail_the_run_unless_tests_were_chosen() {
+        let skipped = Summary { passed: 3, failed: 0, skipped: 1 };
+        assert!(judge(skipped, true, false).unwrap_err().to_string().contains("1 tests were skipped"));
+        assert!(judge(skipped, true, true).is_ok());
+        assert!(judge(Summary { passed: 3, ..Summary::default() }, true, false).is_ok());
+        assert!(judge(Summary { failed: 1, ..skipped }, true, true).is_err());
+        assert!(judge(Summary::default(), false, false).is_err());
+    }
+
+    #[test]
+    fn a_choice_of_packages_is_noticed() {
+        let of = |args: &[&str]| selects_packages(&args.iter().map(OsString::from).collect::<Vec<_>>());
+        assert!(of(&["-p", "xtask"]) && of(&["-pxtask"]) && of(&["--package=xtask"]));
+        assert!(!of(&["-P", "ci"]) && !of(&["--profile", "ci", "name"]) && !of(&[]));
+    }
+}
