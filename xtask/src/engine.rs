@@ -229,6 +229,9 @@ impl Engine {
         end(mounts::helpers(&folders))?;
         end(mounts::contained(root, &self.data_dir))?;
         self.remove_shim_sockets(root)?;
+        // After a crash it stays, and while nobody has waited for the dead daemon its
+        // number counts as in use.
+        run::output(root.command("rm").arg("-f").arg(self.run_dir.join("docker.pid")))?;
         mounts::unmount(root, &folders)
     }
 

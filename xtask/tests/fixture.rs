@@ -1,0 +1,117 @@
+//! The fixture, for real: it comes up, survives the crash of an Engine, and leaves
+//! nothing behind.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use xtask::env::{Bases, Options, Scratch};
+use xtask::images::{Image, Platform, native};
+use xtask::process::{self, Process};
+use xtask::{busybox, http, oci, run};
+
+const ALONE: Options =
+    Options { engines: 1, registry: true, bases: Bases::Native, outbound: true, install: false };
+
+fn docker(engine: &str, args: &[&str]) -> String {
+    let client =
+        ["/usr/bin/docker", "/usr/local/bin/docker"].into_iter().find(|path| Path::new(path).exists());
+    run::output(Command::new(client.unwrap()).args(["-H", engine]).args(args)).unwrap()
+}
+
+/// Everything on the machine that names one of these.
+fn traces(names: &[String]) -> Vec<String> {
+    let mentions = |text: &str| names.iter().any(|name| text.contains(name.as_str()));
+    let mut found = Vec::new();
+    for table in ["/proc/self/mountinfo", "/proc/net/dev", "/proc/net/unix"] {
+        found.extend(
+            fs::read_to_string(table).unwrap().lines().filter(|line| mentions(line)).map(str::to_owned),
+        );
+    }
+    for process in process::all().into_iter().filter(Process::is_alive) {
+        let arguments = process::arguments(process.pid).join(" ");
+        if mentions(&arguments) && process.pid != std::process::id() {
+            found.push(arguments);
+        }
+    }
+    for table in ["filter", "nat"] {
+        let rules =
+            run::output(Command::new(run::tool("iptables").unwrap()).args(["-w", "20", "-t", table, "-S"]));
+        found.extend(rules.unwrap_or_default().lines().filter(|rule| mentions(rule)).map(str::to_owned));
+    }
+    found.extend(names.iter().filter(|name| Path::new(name).exists()).cloned());
+    found
+}
+
+#[test]
+fn an_environment_comes_up_survives_a_crash_and_leaves_nothing() {
+    let mut env = Scratch::new(&ALONE).unwrap();
+    let text = |path: &PathBuf| path.display().to_string();
+    let engine = env.state.engines[0].clone();
+    let names = [engine.bridge.name.clone(), text(&env.place.dir), text(&env.place.run_dir)];
+    assert!(!traces(&names).is_empty());
+
+    // Both platforms of the base image run, on a bridge of the Engine's own.
+    let base = env.base().unwrap().reference.clone();
+    for platform in native().unwrap().map(|platform| platform.to_string()) {
+        docker(&engine.address(), &["pull", "-q", "--platform", &platform, &base]);
+        let said = docker(
+            &engine.address(),
+            &["run", "--rm", "--platform", &platform, &base, "sh", "-c", "echo up; ip addr"],
+        );
+        let subnet = engine.bridge.address.to_string().trim_end_matches('1').to_owned();
+        assert!(said.starts_with("up\n") && said.contains(&format!("inet {subnet}")), "{said}");
+    }
+
+    // A crash leaves a container running; the Engine comes back over its images.
+    docker(&engine.address(), &["run", "-d", &base, "sleep", "1000"]);
+    env.kill_engine(0).unwrap();
+    assert!(http::get_unix(&engine.socket(), "/_ping").is_err());
+    env.restart_engine(0).unwrap();
+    assert!(docker(&engine.address(), &["images", "-q"]).lines().count() > 0);
+
+    docker(&engine.address(), &["run", "-d", &base, "sleep", "1000"]);
+    drop(env);
+    assert_eq!(traces(&names), Vec::<String>::new());
+}
+
+#[test]
+fn a_registry_takes_images_that_lie_and_goes_away_on_demand() {
+    let alone = Options { engines: 0, bases: Bases::None, outbound: false, ..ALONE };
+    let mut env = Scratch::new(&alone).unwrap();
+    let registry = env.registry().unwrap().address();
+    let [own, sibling] = native().unwrap();
+    busybox::ensure(&[own.clone(), sibling.clone()], &[]).unwrap();
+
+    // An index that says it has a platform and has another.
+    let riscv64 = Platform::parse("linux/riscv64").unwrap();
+    let honest = busybox::image(&own).unwrap();
+    let lie = Image { platform: riscv64, ..honest.clone() };
+    let digest = oci::push_index(&registry, "bad/index", "1", &[honest, lie]).unwrap();
+    let index = oci::get_manifest(&registry, "bad/index", "1").unwrap();
+    assert_eq!((index.digest, index.media_type.as_str()), (digest, oci::INDEX));
+    assert_eq!(index.json["manifests"][1]["platform"]["architecture"], "riscv64");
+
+    // A lone manifest, and nothing else under its tag.
+    let alone = busybox::image(&sibling).unwrap();
+    let digest = oci::push_manifest(&registry, "bad/lone", "1", &alone).unwrap();
+    let manifest = oci::get_manifest(&registry, "bad/lone", "1").unwrap();
+    assert_eq!((manifest.digest.clone(), manifest.media_type.as_str()), (digest.clone(), oci::MANIFEST));
+    let config =
+        oci::get_blob(&registry, "bad/lone", manifest.json["config"]["digest"].as_str().unwrap()).unwrap();
+    let config: serde_json::Value = serde_json::from_slice(&config).unwrap();
+    assert_eq!(config["architecture"], sibling.json()["architecture"]);
+    assert_eq!(oci::tags(&registry, "bad/lone").unwrap(), ["1"]);
+    oci::delete_manifest(&registry, "bad/lone", &digest).unwrap();
+    assert!(oci::get_manifest(&registry, "bad/lone", "1").is_err());
+    assert!(oci::tags(&registry, "no/such").unwrap().is_empty());
+
+    // Gone and back, at the same address, with what it had.
+    env.state.registry.as_mut().unwrap().kill();
+    assert!(oci::get_manifest(&registry, "bad/index", "1").is_err());
+    env.state.registry.as_mut().unwrap().start().unwrap();
+    assert_eq!(env.registry().unwrap().address(), registry);
+    oci::get_manifest(&registry, "bad/index", "1").unwrap();
+}
