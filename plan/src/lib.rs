@@ -1,1 +1,16 @@
-//! Placeholder.
+//! Flags and a source become a [`Plan`](archyard_model::Plan).
+//!
+//! [`plan`] reads a directory, its ignore file and a Dockerfile, and resolves all that can be known before a
+//! farm is asked: platforms normalised, tags parsed, files chosen and hashed, every image that the Dockerfile
+//! names found. It talks to nobody, writes nothing but its own cache, and never follows a link inside a
+//! context.
+//!
+//! Everything here is synchronous and may take as long as the disk does: call it from a blocking thread.
+
+pub mod context;
+mod error;
+pub mod request;
+
+pub use context::{BlobReader, BlobSource, Snapshot};
+pub use error::{Error, ErrorKind};
+pub use request::{Host, PlanRequest, Planned, plan};
