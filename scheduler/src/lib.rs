@@ -1,1 +1,5 @@
 //! Placeholder.
+
+pub mod core;
+pub mod driver;
+pub mod journal;

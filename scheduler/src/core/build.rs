@@ -1,0 +1,210 @@
+//! One build as the ledger holds it: plan, jobs, attempts, events.
+//!
+//! Data and the questions that can be answered from it alone. What changes it is `evolve`; what should happen
+//! next is `decide`.
+
+use std::sync::Arc;
+
+use archyard_model::build::PushedManifest;
+use archyard_model::{
+    AttemptId, AttemptRecord, BuildEvent, BuildId, BuildRecord, BuildState, EventKind, Failure, FencingToken,
+    ImageResult, JobId, JobRecord, JobState, Lock, Output, Plan, Platform, Pool, Principal, RequestId,
+    Sha256, TagRecord, WorkerName,
+};
+use jiff::Timestamp;
+
+/// How a build will end once nothing of it runs any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ending {
+    /// A terminal state.
+    pub state: BuildState,
+    /// Why, unless somebody asked for it.
+    pub failure: Option<Failure>,
+}
+
+/// A build, from its acceptance to its archiving.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each field is the word of the design it is named for")]
+pub struct Build {
+    pub id: BuildId,
+    pub request_id: RequestId,
+    pub principal: Principal,
+    pub plan: Arc<Plan>,
+    pub pool: Pool,
+    pub accepted_ms: u64,
+    /// Its place in the order of acceptance: the publish sequence of all its tags.
+    pub sequence: u64,
+    pub state: BuildState,
+    pub waiting: Option<String>,
+    pub lock: Option<Arc<Lock>>,
+    pub jobs: Vec<Job>,
+    pub ending: Option<Ending>,
+    /// Whether its tags' turn is its own.
+    pub publishing: bool,
+    /// Publishing attempts that failed.
+    pub publish_failures: u32,
+    pub index: Option<(Sha256, u64)>,
+    pub tags: Vec<TagRecord>,
+    pub failure: Option<Failure>,
+    pub ended_ms: Option<u64>,
+    pub events: Vec<BuildEvent>,
+}
+
+/// One platform's share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each field is the word of the design it is named for")]
+pub struct Job {
+    pub platform: Platform,
+    pub state: JobState,
+    /// Its attempt was told to stop.
+    pub stopping: bool,
+    pub waiting: Option<String>,
+    /// In order of their tokens; only the last can be running.
+    pub attempts: Vec<Attempt>,
+    pub result: Option<ImageResult>,
+    pub failure: Option<Failure>,
+}
+
+/// One try.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each field is the word of the design it is named for")]
+pub struct Attempt {
+    pub token: FencingToken,
+    pub worker: WorkerName,
+    pub started_ms: u64,
+    pub ended_ms: Option<u64>,
+    pub failure: Option<Failure>,
+    pub log_bytes: u64,
+    /// Whether it counts against the limit: a lease that was declined does not.
+    pub counted: bool,
+}
+
+impl Job {
+    /// A job nobody has run.
+    pub fn new(platform: Platform) -> Self {
+        Self {
+            platform,
+            state: JobState::Queued,
+            stopping: false,
+            waiting: None,
+            attempts: Vec::new(),
+            result: None,
+            failure: None,
+        }
+    }
+
+    /// The attempt that holds the current token and has not ended.
+    pub fn current(&self) -> Option<&Attempt> {
+        self.attempts.last().filter(|attempt| attempt.ended_ms.is_none())
+    }
+
+    /// The token of the next lease.
+    pub fn next_token(&self) -> FencingToken {
+        FencingToken(self.attempts.last().map_or(1, |attempt| attempt.token.0 + 1))
+    }
+
+    /// Attempts that count against the limit, and leases that came to nothing.
+    pub fn tries(&self) -> (u32, u32) {
+        let counted = self.attempts.iter().filter(|attempt| attempt.counted).count();
+        let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        (number(counted), number(self.attempts.len() - counted))
+    }
+}
+
+impl Build {
+    /// The job at this position of the plan.
+    pub fn job(&self, index: u16) -> Option<&Job> {
+        self.jobs.get(usize::from(index))
+    }
+
+    /// Positions of its jobs, with them.
+    pub fn jobs(&self) -> impl Iterator<Item = (JobId, &Job)> {
+        (0u16..).zip(&self.jobs).map(|(index, job)| (JobId { build: self.id, index }, job))
+    }
+
+    /// Whether this attempt holds its job's current token and has not ended.
+    pub fn is_current(&self, attempt: AttemptId) -> bool {
+        self.job(attempt.job.index)
+            .and_then(Job::current)
+            .is_some_and(|current| current.token == attempt.token)
+    }
+
+    /// Whether jobs of it may be offered to workers.
+    pub fn is_schedulable(&self) -> bool {
+        self.lock.is_some() && self.ending.is_none() && self.state == BuildState::Running
+    }
+
+    /// Whether every job has its image.
+    pub fn all_succeeded(&self) -> bool {
+        self.jobs.iter().all(|job| job.state == JobState::Succeeded)
+    }
+
+    /// Whether it still has, or may get, a say in where its tags point.
+    pub fn claims_tags(&self) -> bool {
+        self.plan.output == Output::Push && !self.state.is_terminal()
+    }
+
+    /// What each job pushed, once all have.
+    pub fn images(&self) -> Vec<(Platform, PushedManifest)> {
+        let pushed = |job: &Job| Some((job.platform.clone(), job.result.as_ref()?.manifest.clone()?));
+        self.jobs.iter().filter_map(pushed).collect()
+    }
+
+    /// Appends an event under the next number.
+    pub fn say(&mut self, wall_ms: u64, kind: EventKind) {
+        let seq = self.events.last().map_or(1, |event| event.seq + 1);
+        self.events.push(BuildEvent { seq, at: wall(wall_ms), kind });
+    }
+
+    /// The number of the last event.
+    pub fn last_seq(&self) -> u64 {
+        self.events.last().map_or(0, |event| event.seq)
+    }
+
+    /// What the world may know of it.
+    pub fn record(&self) -> BuildRecord {
+        BuildRecord {
+            id: self.id,
+            request_id: self.request_id.clone(),
+            principal: self.principal.clone(),
+            plan: Plan::clone(&self.plan),
+            lock: self.lock.as_deref().cloned(),
+            state: self.state,
+            waiting_reason: self.waiting.clone(),
+            jobs: self.jobs.iter().map(job_record).collect(),
+            accepted_at: wall(self.accepted_ms),
+            ended_at: self.ended_ms.map(wall),
+            failure: self.failure.clone(),
+            index: self.index,
+            tags: self.tags.clone(),
+            events: self.last_seq(),
+        }
+    }
+}
+
+fn job_record(job: &Job) -> JobRecord {
+    JobRecord {
+        platform: job.platform.clone(),
+        state: job.state,
+        waiting_reason: job.waiting.clone(),
+        attempts: job
+            .attempts
+            .iter()
+            .map(|attempt| AttemptRecord {
+                token: attempt.token,
+                worker: attempt.worker.clone(),
+                started_at: wall(attempt.started_ms),
+                ended_at: attempt.ended_ms.map(wall),
+                failure: attempt.failure.clone(),
+                log_bytes: attempt.log_bytes,
+            })
+            .collect(),
+        result: job.result.clone(),
+        failure: job.failure.clone(),
+    }
+}
+
+/// Milliseconds since the epoch as people's time.
+pub fn wall(ms: u64) -> Timestamp {
+    i64::try_from(ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok()).unwrap_or(Timestamp::MAX)
+}

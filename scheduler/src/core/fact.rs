@@ -1,0 +1,201 @@
+//! What was decided. Folding facts is all that ever changes the state.
+//!
+//! Durable facts are journaled before anything of them is released; replaying them gives the very ledger that was
+//! left. The others speak of connections, clocks and slots, which a restart ends anyway. A fact says what was
+//! decided and never what should be decided: replay knows no rules.
+
+use std::sync::Arc;
+
+use archyard_model::{
+    AttemptId, BuildId, BuildState, Failure, ImageResult, JobId, Lock, Plan, Pool, Principal, RequestId,
+    Sha256, TagRecord, WorkerName, WorkerOffer,
+};
+
+use super::build::Build;
+use super::input::ConnectionId;
+use super::ledger::Header;
+
+/// What an attempt's end means for its job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The job has its image.
+    Succeeded,
+    /// Back into the queue; the try counts against [`archyard_model::limits::ATTEMPTS`].
+    Retry,
+    /// Back into the queue; the lease never became a try.
+    Requeue,
+    /// For good.
+    Failed,
+    /// Stopped on request, or because its build failed elsewhere.
+    Canceled,
+}
+
+/// One decided thing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each field is the word of the design it is named for")]
+pub enum Fact {
+    // --- durable ---
+    /// A build exists from here on.
+    BuildAccepted { build: BuildId, request_id: RequestId, principal: Principal, plan: Arc<Plan>, pool: Pool },
+    /// It cannot go on yet, and this is why.
+    BuildWaiting { build: BuildId, reason: String },
+    /// Its bases are fixed; its jobs may run.
+    BuildLocked { build: BuildId, lock: Arc<Lock> },
+    /// No worker can run this job.
+    JobWaiting { job: JobId, reason: String },
+    /// Offered to a worker under a new token.
+    JobLeased { attempt: AttemptId, worker: WorkerName },
+    /// The worker took it.
+    AttemptStarted { attempt: AttemptId },
+    /// It is over. `outcome` is the worker's word, or the core's where the worker is silent.
+    AttemptEnded {
+        attempt: AttemptId,
+        outcome: Result<ImageResult, Failure>,
+        log_bytes: u64,
+        verdict: Verdict,
+    },
+    /// A job without a running attempt ends.
+    JobEnded { job: JobId, verdict: Verdict, failure: Option<Failure> },
+    /// A job's attempt is to stop; the job ends when that is confirmed.
+    JobStopping { job: JobId, reason: String },
+    /// Somebody asked for the end.
+    CancelRequested { build: BuildId, principal: Principal, reason: String },
+    /// How the build will end, once nothing of it runs any more.
+    BuildEnding { build: BuildId, state: BuildState, failure: Option<Failure> },
+    /// It is its tags' turn: no other build publishes them now.
+    PublishStarted { build: BuildId },
+    /// Every manifest was verified and the index's bytes are known. No cancel from here on.
+    IndexPrepared { build: BuildId, index: Sha256, size: u64 },
+    /// One tag's fate.
+    TagSettled { build: BuildId, tag: TagRecord },
+    /// Publishing failed and will be tried again.
+    PublishTried { build: BuildId, failure: Failure },
+    /// The terminal state.
+    BuildEnded { build: BuildId, state: BuildState, failure: Option<Failure> },
+    /// Its record is safe elsewhere: forget it.
+    BuildArchived { build: BuildId },
+    /// An operator's word on a worker.
+    DrainMarked { worker: WorkerName, principal: Principal, draining: bool },
+    /// A snapshot begins: what is neither a build nor a drain mark.
+    HeaderRestored(Box<Header>),
+    /// A build as a snapshot holds it.
+    BuildRestored(Box<Build>),
+
+    // --- live ---
+    /// A worker's stream is up. `stop` are stale; `running` is all it said it has.
+    WorkerJoined {
+        connection: ConnectionId,
+        offer: Arc<WorkerOffer>,
+        running: Vec<AttemptId>,
+        adopt: Vec<AttemptId>,
+        stop: Vec<AttemptId>,
+    },
+    /// It lives. `missing` occupy slots in our books and were not named.
+    WorkerHeard { worker: WorkerName, sequence: u64, problem: Option<String>, missing: Vec<AttemptId> },
+    /// Its stream is down.
+    WorkerLeft { worker: WorkerName },
+    /// It was silent for a whole lease.
+    WorkerLost { worker: WorkerName },
+    /// It was gone for so long that listings leave it out.
+    WorkerForgotten { worker: WorkerName },
+    /// Its own wish.
+    WorkerWish { worker: WorkerName, draining: bool },
+    /// It declined a lease: no offer before its next heartbeat.
+    WorkerDeclined { worker: WorkerName },
+    /// An attempt's slot is free: the worker confirmed, or never began.
+    SlotFreed { worker: WorkerName, attempt: AttemptId },
+    /// A worker runs what is not its to run: it is told to stop, and the slot counts until it has.
+    StrayFound { worker: WorkerName, attempt: AttemptId },
+    /// A result that changed nothing is acknowledged all the same, so that the worker lets go of it.
+    ResultNoted { worker: WorkerName, attempt: AttemptId },
+    /// A build's credentials are in memory.
+    CredentialsPresent { build: BuildId },
+    /// A build's bases are being resolved; `again` after silence.
+    LockAsked { build: BuildId, again: bool },
+    /// The publisher is sent again, after a pause or silence.
+    PublishAsked { build: BuildId },
+    /// A deadline passed that had been moved meanwhile.
+    TimerPassed { worker: WorkerName },
+}
+
+impl Fact {
+    /// Whether it goes into the journal.
+    pub fn is_durable(&self) -> bool {
+        match self {
+            Self::BuildAccepted { .. }
+            | Self::BuildWaiting { .. }
+            | Self::BuildLocked { .. }
+            | Self::JobWaiting { .. }
+            | Self::JobLeased { .. }
+            | Self::AttemptStarted { .. }
+            | Self::AttemptEnded { .. }
+            | Self::JobEnded { .. }
+            | Self::JobStopping { .. }
+            | Self::CancelRequested { .. }
+            | Self::BuildEnding { .. }
+            | Self::PublishStarted { .. }
+            | Self::IndexPrepared { .. }
+            | Self::TagSettled { .. }
+            | Self::PublishTried { .. }
+            | Self::BuildEnded { .. }
+            | Self::BuildArchived { .. }
+            | Self::DrainMarked { .. }
+            | Self::HeaderRestored(_)
+            | Self::BuildRestored(_) => true,
+            Self::WorkerJoined { .. }
+            | Self::WorkerHeard { .. }
+            | Self::WorkerLeft { .. }
+            | Self::WorkerLost { .. }
+            | Self::WorkerForgotten { .. }
+            | Self::WorkerWish { .. }
+            | Self::WorkerDeclined { .. }
+            | Self::SlotFreed { .. }
+            | Self::StrayFound { .. }
+            | Self::ResultNoted { .. }
+            | Self::CredentialsPresent { .. }
+            | Self::LockAsked { .. }
+            | Self::PublishAsked { .. }
+            | Self::TimerPassed { .. } => false,
+        }
+    }
+
+    /// The build it speaks of, if it speaks of one.
+    pub fn build(&self) -> Option<BuildId> {
+        match self {
+            Self::BuildAccepted { build, .. }
+            | Self::BuildWaiting { build, .. }
+            | Self::BuildLocked { build, .. }
+            | Self::CancelRequested { build, .. }
+            | Self::BuildEnding { build, .. }
+            | Self::PublishStarted { build }
+            | Self::IndexPrepared { build, .. }
+            | Self::TagSettled { build, .. }
+            | Self::PublishTried { build, .. }
+            | Self::BuildEnded { build, .. }
+            | Self::BuildArchived { build }
+            | Self::CredentialsPresent { build }
+            | Self::LockAsked { build, .. }
+            | Self::PublishAsked { build } => Some(*build),
+            Self::JobWaiting { job, .. } | Self::JobEnded { job, .. } | Self::JobStopping { job, .. } => {
+                Some(job.build)
+            }
+            Self::JobLeased { attempt, .. }
+            | Self::AttemptStarted { attempt }
+            | Self::AttemptEnded { attempt, .. } => Some(attempt.job.build),
+            Self::BuildRestored(build) => Some(build.id),
+            Self::DrainMarked { .. }
+            | Self::HeaderRestored(_)
+            | Self::WorkerJoined { .. }
+            | Self::WorkerHeard { .. }
+            | Self::WorkerLeft { .. }
+            | Self::WorkerLost { .. }
+            | Self::WorkerForgotten { .. }
+            | Self::WorkerWish { .. }
+            | Self::WorkerDeclined { .. }
+            | Self::SlotFreed { .. }
+            | Self::StrayFound { .. }
+            | Self::ResultNoted { .. }
+            | Self::TimerPassed { .. } => None,
+        }
+    }
+}

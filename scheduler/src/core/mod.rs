@@ -1,0 +1,20 @@
+//! The pure state machine of the farm.
+//!
+//! `decide` turns an input into facts, `evolve` folds facts into the state, `settle` finds what follows from the
+//! state alone, `effects` says what the world must hear of a fact. None of them does I/O, reads a clock, draws a
+//! random number or knows its siblings: the same inputs at the same moments give the same facts, and replaying the
+//! durable ones gives the ledger that was left.
+
+pub mod build;
+pub mod fact;
+pub mod input;
+pub mod ledger;
+pub mod message;
+pub mod refusal;
+
+pub use build::Build;
+pub use fact::{Fact, Verdict};
+pub use input::{ConnectionId, Input, Moment, RunningAttempt, Submission};
+pub use ledger::Ledger;
+pub use message::{Downstream, Effect, EndedBuild, PublishOrder};
+pub use refusal::Refusal;

@@ -1,0 +1,44 @@
+//! What waits in the driver's inbox.
+
+use std::sync::Arc;
+
+use archyard_model::{AttemptId, BuildId, BuildRecord, WorkerOffer};
+use tokio::sync::oneshot::Sender;
+
+use super::error::Error;
+use super::handle::{AttemptStatus, Events, FarmCounts, Filter, NewBuild, Submitted, WorkerView};
+use super::mailbox::Mailbox;
+use crate::core::{ConnectionId, Input, RunningAttempt};
+
+/// One thing for the driver to do. An answer is sent after the commit; a dropped one means it stopped.
+#[derive(Debug)]
+pub(super) enum Message {
+    Submit {
+        build: NewBuild,
+        credentials: bool,
+        answer: Sender<Result<Submitted, Error>>,
+    },
+    Connect {
+        offer: Arc<WorkerOffer>,
+        running: Vec<RunningAttempt>,
+        mailbox: Arc<Mailbox>,
+        answer: Sender<Result<ConnectionId, Error>>,
+    },
+    Disconnected(ConnectionId),
+    Input {
+        input: Input,
+        answer: Option<Sender<Result<(), Error>>>,
+    },
+    Query(Query),
+}
+
+/// A question about the committed state.
+#[derive(Debug)]
+pub(super) enum Query {
+    Record { build: BuildId, answer: Sender<Option<BuildRecord>> },
+    Events { build: BuildId, after: u64, answer: Sender<Option<Events>> },
+    List { filter: Filter, answer: Sender<Vec<BuildRecord>> },
+    Workers { answer: Sender<Vec<WorkerView>> },
+    Counts { answer: Sender<FarmCounts> },
+    Attempt { attempt: AttemptId, answer: Sender<Option<AttemptStatus>> },
+}
