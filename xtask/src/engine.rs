@@ -201,7 +201,7 @@ impl Engine {
         for process in self.dockerd.iter().filter(|process| process.is_alive()) {
             process.kill();
             if process.is_alive() && root.is_borrowed() {
-                run::output(root.command("kill").args(["-9", &process.pid.to_string()])).ok();
+                run::output(root.command("sh").args(["-c", &format!("kill -9 {}", process.pid)])).ok();
             }
             if !process.wait_gone(Duration::from_secs(10)) {
                 eprintln!("xtask: warning: dockerd (process {}) does not end", process.pid);

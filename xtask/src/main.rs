@@ -110,6 +110,7 @@ fn environment(command: EnvCommand) -> Result<()> {
                 Some(env) if env.state.is_alive() => env,
                 rest => {
                     drop(rest);
+                    test::prepare(!install.no_install)?;
                     Env::up(&place, &test::environment(!install.no_install))?
                 }
             };

@@ -71,7 +71,7 @@ impl Bridge {
 
     fn open(&self, root: &Root) -> Result<()> {
         if self.forwarding_was_off {
-            run::output(root.command("sysctl").args(["-qw", "net.ipv4.ip_forward=1"]))?;
+            set_forwarding(root, true)?;
         }
         let subnet = format!("{}/24", self.address);
         let name = self.name.as_str();
@@ -118,10 +118,15 @@ impl Bridge {
         // An Engine that was started meanwhile needs it: then it stays.
         let needed = process::all().iter().any(|process| process::comm(process.pid) == "dockerd");
         if self.forwarding_was_off && !needed {
-            run::output(root.command("sysctl").args(["-qw", "net.ipv4.ip_forward=0"]))?;
+            set_forwarding(root, false)?;
         }
         Ok(())
     }
+}
+
+fn set_forwarding(root: &Root, on: bool) -> Result<()> {
+    let write = format!("echo {} > {FORWARDING}", u8::from(on));
+    run::output(root.command("sh").args(["-c", &write])).map(drop)
 }
 
 /// The packet size of the way out: a larger one inside the containers gets lost.

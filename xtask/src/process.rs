@@ -101,7 +101,11 @@ impl Process {
             }
             if !self.signal(signal) && self.is_alive() {
                 // Not ours to signal: through sudo, if it came to life that way.
-                run::output(root.command("kill").arg(format!("-{number}")).arg(self.pid.to_string())).ok();
+                // The shell's own kill: the program is not everywhere.
+                let kill = format!("kill -{number} {}", self.pid);
+                if let Err(error) = run::output(root.command("sh").args(["-c", &kill])) {
+                    eprintln!("xtask: warning: {error:#}");
+                }
             }
             if self.wait_gone(limit) {
                 return Ok(());

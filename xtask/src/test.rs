@@ -13,7 +13,9 @@ use crate::env::{self, Bases, Env, Options};
 use crate::interrupt;
 use crate::lint;
 use crate::nextest::Summary;
+use crate::packages;
 use crate::process::Process;
+use crate::root::Root;
 use crate::run;
 use crate::state::Place;
 
@@ -23,11 +25,23 @@ pub fn environment(install: bool) -> Options {
     Options { engines: 2, registry: true, bases: Bases::All, outbound: false, install }
 }
 
+/// Sees to it that all programs are there that tests use; tests install nothing.
+///
+/// # Errors
+/// When one is missing and may not or cannot be installed.
+pub fn prepare(install: bool) -> Result<()> {
+    let root = Root::obtain("starting Docker Engines")?;
+    let tools = [&packages::ENGINE[..], &packages::OUTBOUND, &packages::REGISTRY].concat();
+    packages::ensure(&root, &tools, install)?;
+    packages::ensure_client(&root, install)
+}
+
 /// Runs all tests; `extra` goes to nextest.
 ///
 /// # Errors
 /// When a test fails or was skipped, or the environment fails.
 pub fn test(extra: &[OsString], install: bool) -> Result<()> {
+    prepare(install)?;
     ensure_nextest(install)?;
     lint::cargo(&["build", "--package", "archyard"])?;
     let place = Place::named("test");
