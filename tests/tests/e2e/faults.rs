@@ -1,0 +1,275 @@
+//! Faults around a build: engines, workers, registries and disks that go away.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use archyard_tests::farm::{PATIENCE, finish};
+use archyard_tests::process::{self, wait_for};
+use archyard_tests::project::unique;
+use archyard_tests::{Farm, Project};
+use xtask::env::{Bases, Options, Scratch};
+
+/// A small file system of its own, gone when dropped.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn new(size: &str) -> Self {
+        let dir = tempfile::Builder::new().prefix("disk").tempdir().unwrap();
+        finish(
+            Command::new("mount")
+                .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
+                .arg(dir.path()),
+        )
+        .expect(0);
+        Self(dir)
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        finish(Command::new("umount").arg("-l").arg(self.0.path()));
+    }
+}
+
+/// The ids of the runner processes of a farm's worker.
+fn runners(farm: &Farm, worker: usize) -> Vec<u32> {
+    process::with_marker(&farm.worker_dir(worker).display().to_string())
+        .into_iter()
+        .filter(|pid| {
+            std::fs::read(format!("/proc/{pid}/cmdline"))
+                .is_ok_and(|line| line.split(|b| *b == 0).any(|word| word == b"runner"))
+        })
+        .collect()
+}
+
+#[test]
+fn a_runner_that_dies_is_tried_again() {
+    let farm = Farm::start(1);
+    let marker = unique("runner-dies");
+    let project = Project::new(&format!("FROM BASE\nRUN sleep 4; echo {marker}\n"));
+    let out = tempfile::tempdir().unwrap();
+    let mut client =
+        farm.start_build(project.path(), &["--platform", &farm.env.native[0].to_string()], out.path());
+    wait_for("the RUN starts", PATIENCE, || process::with_marker(&marker).first().copied());
+    for pid in runners(&farm, 0) {
+        process::kill(pid);
+    }
+    assert_eq!(client.wait().unwrap().code(), Some(0), "{}", farm.logs());
+    let record = farm.show(&farm.newest_build().unwrap());
+    let attempts = record["jobs"][0]["attempts"].as_array().unwrap();
+    assert_eq!(attempts.len(), 2, "{record:#}");
+    assert_eq!(attempts[0]["failure"]["class"], "infrastructure", "{record:#}");
+}
+
+#[test]
+fn a_worker_that_dies_is_replaced_by_another() {
+    let mut farm = Farm::with(2, &["--lease", "4s"], &["--slots", "1"]);
+    let marker = unique("worker-dies");
+    let project = Project::new(&format!("FROM BASE\nRUN sleep 6; echo {marker}\n"));
+    let out = tempfile::tempdir().unwrap();
+    let mut client =
+        farm.start_build(project.path(), &["--platform", &farm.env.native[0].to_string()], out.path());
+    wait_for("the RUN starts", PATIENCE, || process::with_marker(&marker).first().copied());
+    let build = farm.newest_build().unwrap();
+    let worker = farm.show(&build)["jobs"][0]["attempts"][0]["worker"].as_str().unwrap().to_owned();
+    let index = if worker == "worker-1" { 0 } else { 1 };
+    farm.kill_agent(index);
+    for pid in runners(&farm, index) {
+        process::kill(pid);
+    }
+    assert_eq!(client.wait().unwrap().code(), Some(0), "{}", farm.logs());
+    let record = farm.show(&build);
+    let attempts = record["jobs"][0]["attempts"].as_array().unwrap();
+    assert_eq!(attempts.len(), 2, "{record:#}");
+    assert_ne!(attempts[1]["worker"], worker, "{record:#}");
+}
+
+#[test]
+fn an_engine_that_is_down_or_dies_is_named() {
+    let mut env = Scratch::new(&Options {
+        engines: 1,
+        registry: false,
+        bases: Bases::None,
+        outbound: false,
+        install: false,
+    })
+    .unwrap();
+    let address = env.state.engines[0].address();
+    let farm = Farm::on(vec![address], &[], &["--slots", "1"]);
+    let platform = farm.env.native[0].to_string();
+    let marker = unique("engine-dies");
+    let project = Project::new(&format!("FROM BASE\nRUN sleep 5; echo {marker}\n"));
+    let out = tempfile::tempdir().unwrap();
+    let mut client = farm.start_build(project.path(), &["--platform", &platform], out.path());
+    wait_for("the RUN starts", PATIENCE, || process::with_marker(&marker).first().copied());
+    env.kill_engine(0).unwrap();
+    // The attempt ends, the worker says what is wrong, and the job waits for it.
+    let build = farm.newest_build().unwrap();
+    wait_for("the attempt ends", PATIENCE, || {
+        let record = farm.show(&build);
+        (record["jobs"][0]["attempts"][0]["failure"]["class"] == "infrastructure").then_some(())
+    });
+    wait_for("the worker names its Engine", PATIENCE, || {
+        farm.workers()[0]["problem"].as_str().is_some_and(|problem| !problem.is_empty()).then_some(())
+    });
+    env.restart_engine(0).unwrap();
+    assert_eq!(client.wait().unwrap().code(), Some(0), "{}", farm.logs());
+}
+
+#[test]
+fn a_full_disk_on_the_worker_fails_the_attempt_and_says_so() {
+    let disk = SmallDisk::new("24m");
+    let farm = Farm::with(1, &[], &["--slots", "1", "--data-dir", disk.path().to_str().unwrap()]);
+    let project = Project::new(&format!("FROM BASE\nCOPY big /\nRUN echo {}\n", unique("disk")));
+    project.write("big", &vec![7; 64 << 20]);
+    let outcome = farm.build(project.path(), &["--platform", &farm.env.native[0].to_string()]).expect(1);
+    assert!(outcome.stderr.contains("disk") || outcome.stderr.contains("space"), "{}", outcome.stderr);
+}
+
+#[test]
+fn a_full_disk_on_the_scheduler_refuses_the_upload_and_says_so() {
+    let disk = SmallDisk::new("24m");
+    let farm = Farm::with(1, &["--data-dir", disk.path().to_str().unwrap()], &["--slots", "1"]);
+    let project = Project::new(&format!("FROM BASE\nCOPY big /\nRUN echo {}\n", unique("disk")));
+    project.write("big", &vec![7; 64 << 20]);
+    let platform = farm.env.native[0].to_string();
+    let outcome = farm.build(project.path(), &["--platform", &platform]);
+    assert_ne!(outcome.code, Some(0));
+    assert!(outcome.stderr.contains("disk") || outcome.stderr.contains("space"), "{}", outcome.stderr);
+    // Nothing stays behind: a small build fits.
+    std::fs::remove_file(project.join("big")).unwrap();
+    project.write("big", b"small");
+    farm.build(project.path(), &["--platform", &platform]).expect(0);
+}
+
+#[test]
+fn a_client_killed_during_its_upload_leaves_nothing() {
+    let farm = Farm::start(1);
+    let project = Project::new("FROM BASE\nCOPY big /\n");
+    project.write("big", &vec![9; 512 << 20]);
+    let out = tempfile::tempdir().unwrap();
+    let mut client =
+        farm.start_build(project.path(), &["--platform", &farm.env.native[0].to_string()], out.path());
+    let blobs = farm.data_dir().join("blobs");
+    wait_for("the upload starts", PATIENCE, || (bytes_under(&blobs) > 1 << 20).then_some(()));
+    client.kill().unwrap();
+    client.wait().unwrap();
+    wait_for("what was sent is gone", Duration::from_secs(10), || {
+        (bytes_under(&blobs) < 1 << 20).then_some(())
+    });
+    assert_eq!(farm.newest_build(), None);
+}
+
+fn bytes_under(dir: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
+    entries
+        .flatten()
+        .map(|entry| match entry.metadata() {
+            Ok(metadata) if metadata.is_dir() => bytes_under(&entry.path()),
+            Ok(metadata) => metadata.len(),
+            Err(_) => 0,
+        })
+        .sum()
+}
+
+#[test]
+fn a_file_that_changes_while_it_is_sent_is_named() {
+    let farm = Farm::start(0);
+    let project = Project::new("FROM BASE\nCOPY moving /\n");
+    project.write("moving", &vec![1; 64 << 20]);
+    let path = project.join("moving");
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            use std::io::Write as _;
+            let mut file = std::fs::File::options().append(true).open(&path).unwrap();
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                file.write_all(b"x").unwrap();
+            }
+        });
+        let outcome = farm.build(project.path(), &["--platform", &farm.env.native[0].to_string()]);
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(outcome.code, Some(2), "{}", outcome.stderr);
+        assert!(outcome.stderr.contains("moving") && outcome.stderr.contains("chang"), "{}", outcome.stderr);
+    });
+    assert_eq!(farm.newest_build(), None);
+}
+
+#[test]
+fn a_registry_that_denies_is_named_with_the_remedy() {
+    let registry = OwnRegistry::start("auth:\n  silly:\n    realm: archyard\n    service: archyard\n");
+    let farm = Farm::start(1);
+    let name = format!("{}/{}:v1", registry.address, unique("denied"));
+    let project = Project::new(&format!("FROM BASE\nRUN echo {}\n", unique("denied")));
+    farm.build(project.path(), &["--platform", &farm.env.native[0].to_string(), "--push", "-t", &name])
+        .expect(1)
+        .says(&[&registry.address, "docker login"]);
+}
+
+#[test]
+fn a_registry_gone_before_the_push_is_an_infrastructure_failure() {
+    let mut registry = OwnRegistry::start("");
+    let farm = Farm::start(1);
+    let marker = unique("gone");
+    let name = format!("{}/{marker}:v1", registry.address);
+    let project = Project::new(&format!("FROM BASE\nRUN sleep 3; echo {marker}\n"));
+    let out = tempfile::tempdir().unwrap();
+    let platform = farm.env.native[0].to_string();
+    let mut client =
+        farm.start_build(project.path(), &["--platform", &platform, "--push", "-t", &name], out.path());
+    wait_for("the RUN starts", PATIENCE, || process::with_marker(&marker).first().copied());
+    registry.kill();
+    assert_eq!(client.wait().unwrap().code(), Some(1));
+    let stderr = std::fs::read_to_string(out.path().join("stderr")).unwrap();
+    assert!(stderr.contains(&registry.address), "{stderr}");
+    let record = farm.show(&farm.newest_build().unwrap());
+    assert_eq!(record["state"], "failed");
+    assert_eq!(record["jobs"][0]["attempts"][0]["failure"]["class"], "infrastructure", "{record:#}");
+}
+
+/// A registry of one test's own, gone when dropped.
+struct OwnRegistry {
+    address: String,
+    child: std::process::Child,
+    _dir: tempfile::TempDir,
+}
+
+impl OwnRegistry {
+    fn start(more: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let config = format!(
+            "version: 0.1\nlog: {{level: error}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\nhttp:\n  addr: 127.0.0.1:{port}\n{more}",
+            dir.path().display()
+        );
+        let file = dir.path().join("config.yml");
+        std::fs::write(&file, config).unwrap();
+        let child = Command::new("docker-registry")
+            .arg("serve")
+            .arg(&file)
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let address = format!("127.0.0.1:{port}");
+        wait_for("the registry listens", PATIENCE, || std::net::TcpStream::connect(&address).ok());
+        Self { address, child, _dir: dir }
+    }
+
+    fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for OwnRegistry {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}

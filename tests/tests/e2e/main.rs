@@ -1,0 +1,14 @@
+//! End to end: the `archyard` binary, real Docker Engines, a real registry.
+//!
+//! One binary, so that it links once. Each file is one promise of the README.
+#![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
+
+mod bad_input;
+mod cancel;
+mod check;
+mod context;
+mod faults;
+mod lock;
+mod push;
+mod reattach;
+mod restart;
