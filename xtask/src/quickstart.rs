@@ -172,19 +172,22 @@ fn client() -> Result<PathBuf> {
 fn next_steps(env: &Env) -> Result<()> {
     println!(
         "
-The farm runs: a scheduler, two workers, two Docker Engines, a registry at {registry}.
-Next:
-  target/release/archyard workers                 who is there
-  target/release/archyard {build}
-                                                  build it again: everything is cached
-  target/release/archyard build PATH --platform linux/amd64 --build-arg BASE={base}
-                                                  build something of yours
-  {STOP}            take all of this down
+The farm runs: a scheduler, two workers with a Docker Engine each, and a registry at {registry}.
+
+See who is there:
+    target/release/archyard workers
+Build it again, with everything cached:
+    target/release/archyard {build}
+Build something of yours, in its folder:
+    {archyard} build . --platform {platforms}
+Take all of this down:
+    {STOP}
 Logs: {logs}
 ",
         registry = env.registry()?.address(),
         build = build_arguments(env)?.join(" "),
-        base = env.base()?.reference,
+        archyard = workspace::binary("release").display(),
+        platforms = native()?.map(|platform| platform.to_string()).join(","),
         logs = env.place.dir.join("logs").display(),
     );
     Ok(())
