@@ -8,6 +8,7 @@
 //! Everything here is synchronous and may take as long as the disk does: call it from a blocking thread.
 
 pub mod context;
+pub mod dockerignore;
 mod error;
 pub mod request;
 
