@@ -30,3 +30,9 @@ fn beneath(root: impl AsFd, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno
         opened => opened,
     }
 }
+
+/// Whether an error says that the name is no longer what it was when it was scanned.
+pub(super) fn is_replaced(error: &io::Error) -> bool {
+    let code = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(code, Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ISDIR | Errno::NXIO))
+}

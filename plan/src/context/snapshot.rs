@@ -5,17 +5,16 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use archyard_model::{Blake3, ContextManifest, ContextRef, EntryKind};
 
 use super::open;
+use super::walk::as_path;
 use crate::Error;
 
 /// A scanned context.
@@ -74,15 +73,15 @@ impl Snapshot {
     /// # Errors
     /// [`Error::FileChanged`] if no file has this content any more; others as the operating system gives them.
     pub fn open(&self, blob: BlobSource<'_>) -> Result<BlobReader, Error> {
-        let file = open::file(&self.root, blob.path).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
-                Error::FileChanged { path: blob.path.to_owned() }
-            }
-            _ => Error::read(blob.path, error),
-        })?;
+        let path = blob.path.to_owned();
+        let file = match open::file(&self.root, blob.path) {
+            Ok(file) => file,
+            Err(error) if open::is_replaced(&error) => return Err(Error::FileChanged { path }),
+            Err(error) => return Err(Error::read(&path, error)),
+        };
         Ok(BlobReader {
             file,
-            path: blob.path.to_owned(),
+            path,
             digest: blob.digest,
             remaining: blob.size,
             hasher: blake3::Hasher::new(),
@@ -143,8 +142,4 @@ impl Read for BlobReader {
         }
         Ok(read)
     }
-}
-
-fn as_path(bytes: &[u8]) -> &Path {
-    Path::new(OsStr::from_bytes(bytes))
 }

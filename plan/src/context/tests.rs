@@ -1,0 +1,212 @@
+//! Scans of real directories.
+
+use std::fs::{self, Permissions};
+use std::io::Read as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::path::Path;
+use std::time::Duration;
+
+use super::*;
+use crate::ErrorKind;
+
+fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for (path, content) in files {
+        let path = dir.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+    dir
+}
+
+fn ignore(text: &str) -> Ignore {
+    Ignore::parse(".dockerignore", text.as_bytes()).unwrap()
+}
+
+fn plain(root: &Path) -> Result<Snapshot, Error> {
+    scan(root, &Ignore::default(), None)
+}
+
+fn paths(snapshot: &Snapshot) -> Vec<String> {
+    snapshot.manifest.entries().iter().map(|e| String::from_utf8_lossy(&e.path).into_owned()).collect()
+}
+
+fn read(snapshot: &Snapshot, blob: BlobSource<'_>) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    let read = snapshot.open(blob)?.read_to_end(&mut bytes);
+    read.map(|_| bytes).map_err(|error| Error::from_read(error, blob.path))
+}
+
+#[test]
+fn finds_everything_in_walking_order() {
+    let dir = tree(&[("a/z", "1"), ("a/b/c", "2"), ("a-b", "3"), ("a.b", ""), ("big", &"x".repeat(1 << 20))]);
+    fs::create_dir(dir.path().join("empty")).unwrap();
+    symlink("../../outside", dir.path().join("link")).unwrap();
+    fs::hard_link(dir.path().join("a/z"), dir.path().join("b")).unwrap();
+    fs::set_permissions(dir.path().join("a-b"), Permissions::from_mode(0o4751)).unwrap();
+    fs::set_permissions(dir.path().join("empty"), Permissions::from_mode(0o1777)).unwrap();
+    let snapshot = plain(dir.path()).unwrap();
+    assert_eq!(paths(&snapshot), ["a", "a/b", "a/b/c", "a/z", "a-b", "a.b", "b", "big", "empty", "link"]);
+    let entry = |path: &str| snapshot.manifest.entries().iter().find(|e| e.path == path.as_bytes()).unwrap();
+    assert_eq!(entry("a-b").mode, 0o4751);
+    assert_eq!(entry("empty").mode, 0o1777);
+    assert_eq!(entry("link").kind, EntryKind::Symlink { target: b"../../outside".to_vec() });
+    assert_eq!(entry("b").kind, EntryKind::Hardlink { target: b"a/z".to_vec() });
+    assert_eq!(entry("a/z").modified_s, fs::metadata(dir.path().join("a/z")).unwrap().mtime());
+    assert_eq!((snapshot.reference.files, snapshot.reference.total_bytes), (5, 3 + (1 << 20)));
+    for blob in snapshot.blobs() {
+        assert_eq!(read(&snapshot, blob).unwrap(), fs::read(dir.path().join(blob.path)).unwrap());
+        assert_eq!(snapshot.blob(blob.digest), Some(blob));
+    }
+    assert_eq!(snapshot.blobs().count(), 5);
+}
+
+#[test]
+fn equal_contents_are_one_blob() {
+    let dir = tree(&[("a", "same"), ("b", "same"), ("c", "other")]);
+    let snapshot = plain(dir.path()).unwrap();
+    assert_eq!(snapshot.blobs().map(|b| b.path.to_str().unwrap()).collect::<Vec<_>>(), ["a", "c"]);
+}
+
+#[test]
+fn the_root_may_be_a_link_but_nothing_in_it_is_followed() {
+    let dir = tree(&[("real/f", "1"), ("secret/s", "2")]);
+    symlink("real", dir.path().join("root")).unwrap();
+    symlink("../secret", dir.path().join("real/sub")).unwrap();
+    assert_eq!(paths(&plain(&dir.path().join("root")).unwrap()), ["f", "sub"]);
+}
+
+#[test]
+fn what_is_brought_back_keeps_its_parents() {
+    let dir = tree(&[
+        ("docs/a/keep", ""),
+        ("docs/a/drop", ""),
+        ("docs/b/drop", ""),
+        ("src/x", ""),
+        ("src/y.md", ""),
+    ]);
+    let snapshot = scan(dir.path(), &ignore("docs\n!docs/*/keep\n**/*.md\n"), None).unwrap();
+    assert_eq!(paths(&snapshot), ["docs", "docs/a", "docs/a/keep", "src", "src/x"]);
+    let snapshot = scan(dir.path(), &ignore("*\n!src/**\n"), None).unwrap();
+    assert_eq!(paths(&snapshot), ["src", "src/x", "src/y.md"]);
+}
+
+#[test]
+fn special_files_are_refused_unless_ignored() {
+    let dir = tree(&[("sub/f", "")]);
+    let fifo = dir.path().join("sub/pipe");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, 0o644.into()).unwrap();
+    let error = plain(dir.path()).unwrap_err();
+    assert_eq!((error.code(), error.kind()), ("special_file", ErrorKind::Usage));
+    assert_eq!(error.to_string(), "context: sub/pipe is a FIFO; remove it, or name it in .dockerignore");
+    assert_eq!(paths(&scan(dir.path(), &ignore("**/pipe"), None).unwrap()), ["sub", "sub/f"]);
+    fs::remove_file(fifo).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(dir.path().join("s")).unwrap();
+    assert!(plain(dir.path()).unwrap_err().to_string().contains("s is a socket"));
+}
+
+/// Root reads everything, so a test run by root does this part as someone else.
+#[test]
+fn unreadable_files_are_refused_unless_ignored() {
+    const CHILD: &str = "ARCHYARD_TEST_UNREADABLE";
+    if rustix::process::geteuid().is_root() && std::env::var_os(CHILD).is_none() {
+        use std::os::unix::process::CommandExt as _;
+        let copy = tempfile::Builder::new().permissions(Permissions::from_mode(0o755)).tempdir().unwrap();
+        let program = copy.path().join("test");
+        fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+        let name = "context::tests::unreadable_files_are_refused_unless_ignored";
+        let status = std::process::Command::new(program)
+            .args(["--exact", name])
+            .current_dir("/")
+            .env(CHILD, "1")
+            .uid(65534)
+            .gid(65534)
+            .status();
+        assert!(status.unwrap().success());
+        return;
+    }
+    let dir = tree(&[("f", ""), ("sub/key", "secret"), ("closed/x", "")]);
+    for (path, mode) in [("sub/key", 0o000), ("closed", 0o000)] {
+        fs::set_permissions(dir.path().join(path), Permissions::from_mode(mode)).unwrap();
+    }
+    for (lines, path) in [("closed", "sub/key"), ("sub", "closed")] {
+        let error = scan(dir.path(), &ignore(lines), None).unwrap_err();
+        assert_eq!((error.code(), error.kind()), ("unreadable_file", ErrorKind::Usage));
+        assert!(error.to_string().starts_with(&format!("{path}: not readable by this user; ")), "{error}");
+    }
+    let snapshot = scan(dir.path(), &ignore("sub/key\nclosed\n!closed/y"), None);
+    let found = paths(&snapshot.unwrap());
+    fs::set_permissions(dir.path().join("closed"), Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(found, ["f", "sub"]);
+}
+
+#[test]
+fn attributes_of_users_are_kept() {
+    let dir = tree(&[("f", "")]);
+    let file = File::open(dir.path().join("f")).unwrap();
+    let set = rustix::fs::fsetxattr(&file, "user.b", b"2", rustix::fs::XattrFlags::empty());
+    if set == Err(rustix::io::Errno::NOTSUP) {
+        return; // tmpfs of an older kernel
+    }
+    set.unwrap();
+    rustix::fs::fsetxattr(&file, "user.a", &[7; 1000], rustix::fs::XattrFlags::empty()).unwrap();
+    let cache = tempfile::tempdir().unwrap();
+    std::thread::sleep(Duration::from_millis(150));
+    for _ in 0..2 {
+        let snapshot = scan(dir.path(), &Ignore::default(), Some(cache.path())).unwrap();
+        let wanted = [("user.a".to_owned(), vec![7; 1000]), ("user.b".to_owned(), b"2".to_vec())];
+        assert_eq!(snapshot.manifest.entries()[0].xattrs, wanted);
+    }
+}
+
+#[test]
+fn a_file_changed_before_its_upload_is_noticed() {
+    let dir = tree(&[
+        ("same", "12345"),
+        ("longer", "12345"),
+        ("shorter", "12345x"),
+        ("gone", "123"),
+        ("link", "1"),
+    ]);
+    let snapshot = plain(dir.path()).unwrap();
+    let blob = |path: &str| snapshot.blobs().find(|b| b.path == Path::new(path)).unwrap();
+    let path = |name: &str| dir.path().join(name);
+    fs::write(path("shorter"), "1").unwrap();
+    fs::remove_file(path("gone")).unwrap();
+    fs::remove_file(path("link")).unwrap();
+    symlink("same", path("link")).unwrap();
+    for name in ["shorter", "gone", "link"] {
+        let error = read(&snapshot, blob(name)).unwrap_err();
+        assert_eq!(error.code(), "file_changed", "{error}");
+        assert!(error.to_string().contains(name), "{error}");
+    }
+    fs::write(path("longer"), "54321").unwrap();
+    assert_eq!(read(&snapshot, blob("longer")).unwrap_err().code(), "file_changed");
+}
+
+#[test]
+fn an_unchanged_tree_is_not_read_again_and_a_changed_one_is() {
+    let dir = tree(&[("a", "old!"), ("b/c", "keep")]);
+    let cache = tempfile::tempdir().unwrap();
+    let scan = || scan(dir.path(), &Ignore::default(), Some(cache.path())).unwrap();
+    let fresh = scan();
+    assert_eq!(fs::read_dir(cache.path()).unwrap().count(), 0, "fresh files are not remembered");
+    std::thread::sleep(Duration::from_millis(150));
+    assert_eq!(scan().reference, fresh.reference);
+    let saved = fs::read_dir(cache.path()).unwrap().next().unwrap().unwrap().path();
+    let before = fs::metadata(&saved).unwrap().ino();
+    assert_eq!(scan().encoded, fresh.encoded);
+    assert_eq!(fs::metadata(&saved).unwrap().ino(), before, "nothing new, nothing written");
+
+    // The same name, size and modification time, other bytes.
+    let path = dir.path().join("a");
+    let modified = fs::metadata(&path).unwrap().modified().unwrap();
+    fs::write(&path, "new!").unwrap();
+    File::options().write(true).open(&path).unwrap().set_modified(modified).unwrap();
+    let changed = scan();
+    assert_ne!(changed.reference.digest, fresh.reference.digest);
+    assert_eq!(plain(dir.path()).unwrap().reference, changed.reference);
+
+    fs::write(&saved, "damaged").unwrap();
+    assert_eq!(scan().reference, changed.reference);
+}
