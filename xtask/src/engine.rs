@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -91,9 +91,8 @@ impl Engine {
         let config = self.run_dir.join("containerd.toml");
         fs::write(&config, self.containerd_config())
             .with_context(|| format!("cannot write {}", config.display()))?;
-        let mut containerd = root.command("containerd");
-        containerd.arg("--config").arg(&config);
-        self.containerd = Some(self.daemon("containerd", &containerd, &config)?);
+        let options = vec!["--config".into(), config.display().to_string()];
+        self.containerd = Some(self.daemon(root, "containerd", &[], &options, &config)?);
 
         let settings = self.run_dir.join("daemon.json");
         fs::write(&settings, "{}\n").with_context(|| format!("cannot write {}", settings.display()))?;
@@ -101,18 +100,26 @@ impl Engine {
         // take -1 for none.
         let variables =
             [("BUILDKIT_STEP_LOG_MAX_SIZE", "2147483647"), ("BUILDKIT_STEP_LOG_MAX_SPEED", "2147483647")];
-        let mut dockerd = root.command_with("dockerd", &variables);
-        dockerd.arg("--config-file").arg(&settings).args(self.dockerd_options());
-        self.dockerd = Some(self.daemon("dockerd", &dockerd, &settings)?);
+        let mut options = vec!["--config-file".into(), settings.display().to_string()];
+        options.extend(self.dockerd_options());
+        self.dockerd = Some(self.daemon(root, "dockerd", &variables, &options, &settings)?);
         self.wait_ready()
     }
 
     /// Starts a daemon detached, and finds it by its name and an argument that only
-    /// it has: through sudo the number of the child is sudo's.
-    fn daemon(&self, comm: &str, command: &Command, argument: &Path) -> Result<Process> {
-        let mut detached = Command::new(run::tool("setsid")?);
-        detached.arg("--fork").arg(command.get_program()).args(command.get_args());
-        detached.envs(command.get_envs().filter_map(|(key, value)| Some((key, value?))));
+    /// it has: what we started ourselves may have been sudo.
+    fn daemon(
+        &self,
+        root: &Root,
+        comm: &str,
+        variables: &[(&str, &str)],
+        options: &[String],
+        argument: &Path,
+    ) -> Result<Process> {
+        // sudo outside and setsid inside: in a session of its own sudo would not
+        // remember that it asked for the password.
+        let mut detached = root.command_with("setsid", variables);
+        detached.arg("--fork").arg(run::tool(comm)?).args(options);
         let (out, err) = process::open_log(&self.log())?;
         let status = detached.stdin(Stdio::null()).stdout(out).stderr(err).status();
         if !status.with_context(|| format!("cannot start {comm}"))?.success() {

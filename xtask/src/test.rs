@@ -3,8 +3,11 @@
 //! what does not run proves nothing.
 
 use std::ffi::OsString;
-use std::io::{BufRead, BufReader, IsTerminal};
+use std::io::{BufRead, BufReader, IsTerminal, Read};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
@@ -94,23 +97,37 @@ fn nextest(command: &mut Command) -> Result<(Summary, bool)> {
     let mut child = command.stderr(Stdio::piped()).spawn().context("cannot run cargo nextest")?;
     let stderr = child.stderr.take().context("nextest has no standard error")?;
     let process = Process::of(child.id());
+    let ended = AtomicBool::new(false);
+    let summary = thread::scope(|scope| {
+        scope.spawn(|| {
+            // Ctrl-C reaches nextest too; a signal to us alone does not.
+            while !ended.load(Ordering::SeqCst) && !interrupt::asked() {
+                thread::sleep(Duration::from_millis(50));
+            }
+            if !ended.load(Ordering::SeqCst) {
+                process.iter().for_each(Process::terminate);
+            }
+        });
+        let summary = pass_on(stderr);
+        ended.store(true, Ordering::SeqCst);
+        summary
+    })?;
+    let status = child.wait().context("cannot wait for nextest")?;
+    interrupt::check()?;
+    let summary = summary.with_context(|| format!("nextest ended ({status}) without a summary"))?;
+    Ok((summary, status.success()))
+}
+
+/// Repeats every line on our own standard error; the summary, if one is among them.
+fn pass_on(stderr: impl Read) -> Result<Option<Summary>> {
     let mut summary = None;
-    let mut passed_on = false;
     for line in BufReader::new(stderr).split(b'\n') {
         let line = line.context("cannot read what nextest says")?;
         let line = String::from_utf8_lossy(&line);
         eprintln!("{line}");
         summary = Summary::parse(&line).or(summary);
-        if interrupt::asked() && !passed_on {
-            // Ctrl-C reached nextest too; a signal to us alone did not.
-            process.iter().for_each(Process::terminate);
-            passed_on = true;
-        }
     }
-    let status = child.wait().context("cannot wait for nextest")?;
-    interrupt::check()?;
-    let summary = summary.with_context(|| format!("nextest ended ({status}) without a summary"))?;
-    Ok((summary, status.success()))
+    Ok(summary)
 }
 
 fn ensure_nextest(install: bool) -> Result<()> {
