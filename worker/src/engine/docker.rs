@@ -7,6 +7,8 @@ use archyard_proto::v1::LogFrame;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::build;
+use super::dial::Endpoint;
 use super::{
     BuildError, BuildRequest, Built, Engine, EngineError, Probe, ProbeError, PushError, PushRequest, Pushed,
     Source,
@@ -15,7 +17,7 @@ use super::{
 /// A Docker Engine at one endpoint. Cheap to clone; connects when it is asked for something.
 #[derive(Debug, Clone)]
 pub struct DockerEngine {
-    endpoint: Arc<str>,
+    endpoint: Arc<Endpoint>,
 }
 
 impl DockerEngine {
@@ -24,12 +26,12 @@ impl DockerEngine {
     /// # Errors
     /// [`EngineError::Endpoint`] when it cannot be dialed by this version.
     pub fn connect(endpoint: &str) -> Result<Self, EngineError> {
-        Ok(Self { endpoint: endpoint.into() })
+        Ok(Self { endpoint: Arc::new(Endpoint::parse(endpoint)?) })
     }
 
     /// As given to [`connect`](Self::connect).
-    pub fn endpoint(&self) -> &str {
-        &self.endpoint
+    pub fn endpoint(&self) -> String {
+        self.endpoint.to_string()
     }
 
     fn not_yet(&self, action: &'static str) -> EngineError {
@@ -48,12 +50,12 @@ impl Engine for DockerEngine {
 
     async fn build(
         &self,
-        _request: BuildRequest,
-        _source: Arc<dyn Source>,
-        _progress: mpsc::Sender<LogFrame>,
-        _cancel: CancellationToken,
+        request: BuildRequest,
+        source: Arc<dyn Source>,
+        progress: mpsc::Sender<LogFrame>,
+        cancel: CancellationToken,
     ) -> Result<Built, BuildError> {
-        Err(BuildError::Canceled)
+        build::build(&self.endpoint, request, source, progress, cancel).await
     }
 
     async fn push(

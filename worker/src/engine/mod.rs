@@ -8,11 +8,20 @@
 //! secrets in logs, and never holds a context, a log or an image in memory whole. What an Engine can do is
 //! [probed](Engine::probe), never guessed from its version where asking is possible.
 
+mod build;
+mod control;
+mod dial;
 mod docker;
 mod error;
+mod excerpt;
+mod failure;
 mod probe;
+mod progress;
 mod request;
+mod session;
+mod solve;
 mod source;
+mod tasks;
 
 pub use docker::DockerEngine;
 pub use error::{BuildError, EngineError, PushError};

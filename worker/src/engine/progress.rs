@@ -1,0 +1,245 @@
+//! BuildKit's status stream, told in the farm's own log frames.
+//!
+//! BuildKit repeats itself: a vertex comes again with every change of anything. Only what changed is told on.
+
+use std::collections::HashMap;
+use std::time::SystemTime;
+
+use archyard_model::limits::LOG_FRAME_BYTES;
+use archyard_proto::v1::log_frame::{self, Frame};
+use archyard_proto::v1::{LogFrame, log_frame::Output};
+use bollard_buildkit_proto::moby::buildkit::v1::{
+    StatusResponse, Vertex, VertexLog, VertexStatus, VertexWarning,
+};
+use bytes::Bytes;
+use prost_types::Timestamp;
+
+/// Content of one output frame: the rest of the frame fits beside it.
+const OUTPUT_BYTES: usize = LOG_FRAME_BYTES - 1024;
+/// A name, an error or a warning within a frame.
+const TEXT_BYTES: usize = 4 * 1024;
+/// What is kept of a step's last output.
+const TAIL_BYTES: usize = 1024;
+
+/// BuildKit's own words where it cut a step's output.
+const CLIP_START: &[u8] = b"\n[output clipped, log limit ";
+const CLIP_END: &[u8] = b" reached]\n";
+
+/// Turns status messages into frames, and remembers what the end of a build needs to know.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    vertices: HashMap<String, Step>,
+    statuses: HashMap<String, (i64, i64, bool)>,
+}
+
+/// What is known of one vertex.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub(super) struct Step {
+    pub(super) name: String,
+    pub(super) cached: bool,
+    pub(super) error: String,
+    /// The end of what it wrote, for judging why it failed.
+    pub(super) tail: Vec<u8>,
+    started: Option<Timestamp>,
+    completed: Option<Timestamp>,
+}
+
+impl Progress {
+    /// The frames for what is new in this message, in its order: vertices, transfers, output, warnings.
+    pub(super) fn tell(&mut self, response: StatusResponse) -> Vec<LogFrame> {
+        let mut frames = Vec::new();
+        let mut add =
+            |frame| frames.push(LogFrame { at: Some(SystemTime::now().into()), frame: Some(frame) });
+        for vertex in response.vertexes {
+            self.vertex(vertex).map(Frame::Vertex).map(&mut add);
+        }
+        for status in response.statuses {
+            self.status(status).map(Frame::Status).map(&mut add);
+        }
+        for log in response.logs {
+            self.log(log, &mut add);
+        }
+        for warning in response.warnings {
+            add(Frame::Warning(tell_warning(warning)));
+        }
+        frames
+    }
+
+    /// The step that failed the build: the first that is more than a consequence of being stopped.
+    pub(super) fn failed(&self) -> Option<&Step> {
+        let failed = self.vertices.values().filter(|step| !step.error.is_empty());
+        failed.min_by_key(|step| {
+            (is_consequence(&step.error), step.completed.as_ref().map(|time| (time.seconds, time.nanos)))
+        })
+    }
+
+    /// Steps of the Dockerfile that ended, and how many of them came from the cache.
+    pub(super) fn counts(&self) -> (u32, u32) {
+        let is_own = |step: &&Step| step.name.starts_with('[') && !step.name.starts_with("[internal]");
+        let own = self.vertices.values().filter(is_own);
+        own.filter(|step| step.completed.is_some())
+            .fold((0, 0), |(steps, cached), step| (steps + 1, cached + u32::from(step.cached)))
+    }
+
+    fn vertex(&mut self, vertex: Vertex) -> Option<log_frame::Vertex> {
+        let known = self.vertices.entry(vertex.digest.clone()).or_default();
+        let (started, completed) = (time(vertex.started), time(vertex.completed));
+        let error = cut(vertex.error);
+        // The name is empty before it is first told: a vertex always has one.
+        if known.name == vertex.name
+            && known.cached == vertex.cached
+            && known.started == started
+            && known.completed == completed
+            && known.error == error
+        {
+            return None;
+        }
+        known.name.clone_from(&vertex.name);
+        known.error.clone_from(&error);
+        (known.cached, known.started, known.completed) = (vertex.cached, started, completed);
+        Some(log_frame::Vertex {
+            digest: vertex.digest,
+            name: cut(vertex.name),
+            cached: vertex.cached,
+            started_at: started,
+            completed_at: completed,
+            error,
+        })
+    }
+
+    fn status(&mut self, status: VertexStatus) -> Option<log_frame::Status> {
+        let completed = status.completed.is_some();
+        let now = (status.current, status.total, completed);
+        let key = format!("{}\0{}", status.vertex, status.id);
+        if self.statuses.insert(key, now) == Some(now) {
+            return None;
+        }
+        let name = if status.name.is_empty() { status.id } else { status.name };
+        Some(log_frame::Status {
+            vertex: status.vertex,
+            name: cut(name),
+            current_bytes: status.current,
+            total_bytes: status.total,
+            completed,
+        })
+    }
+
+    fn log(&mut self, log: VertexLog, mut add: impl FnMut(Frame)) {
+        let mut data = Bytes::from(log.msg);
+        let clipped = clip_marker(&data).map(|at| data.split_off(at));
+        if let Some(step) = self.vertices.get_mut(&log.vertex) {
+            step.tail.extend_from_slice(&data[data.len().saturating_sub(TAIL_BYTES)..]);
+            step.tail.drain(..step.tail.len().saturating_sub(TAIL_BYTES));
+        }
+        let at = time(log.timestamp);
+        let stream = if log.stream == 2 { 2 } else { 1 };
+        while !data.is_empty() {
+            let part = data.split_to(data.len().min(OUTPUT_BYTES));
+            add(Frame::Output(Output { vertex: log.vertex.clone(), stream, data: part, at }));
+        }
+        if let Some(marker) = clipped {
+            let message = String::from_utf8_lossy(&marker).trim_matches(['\n', '[', ']']).to_owned();
+            add(Frame::Clipped(log_frame::Clipped { vertex: log.vertex, message }));
+        }
+    }
+}
+
+/// Where BuildKit's marker starts in a message that ends with it.
+fn clip_marker(data: &[u8]) -> Option<usize> {
+    // The limit between the two is a short number with its unit.
+    let window = data.len().saturating_sub(CLIP_START.len() + CLIP_END.len() + 32);
+    let start = data[window..].windows(CLIP_START.len()).rposition(|part| part == CLIP_START)?;
+    data.ends_with(CLIP_END).then_some(window + start)
+}
+
+fn tell_warning(warning: VertexWarning) -> log_frame::Warning {
+    let line = warning.ranges.first().and_then(|range| range.start.as_ref()).map_or(0, |start| start.line);
+    log_frame::Warning {
+        vertex: warning.vertex,
+        message: cut(String::from_utf8_lossy(&warning.short).into_owned()),
+        line: u32::try_from(line).unwrap_or(0),
+        url: cut(warning.url),
+    }
+}
+
+/// Whether an error only says that something else failed or the build was stopped.
+fn is_consequence(error: &str) -> bool {
+    error.contains("context canceled")
+}
+
+fn time(time: Option<bollard_buildkit_proto::google::protobuf::Timestamp>) -> Option<Timestamp> {
+    time.map(|time| Timestamp { seconds: time.seconds, nanos: time.nanos })
+}
+
+fn cut(mut text: String) -> String {
+    if text.len() > TEXT_BYTES {
+        let boundary = (0..=TEXT_BYTES).rev().find(|at| text.is_char_boundary(*at));
+        text.truncate(boundary.unwrap_or(0));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vertex(name: &str, error: &str) -> Vertex {
+        Vertex {
+            digest: name.to_owned(),
+            name: name.to_owned(),
+            error: error.to_owned(),
+            ..Vertex::default()
+        }
+    }
+
+    fn logs(data: &[u8]) -> StatusResponse {
+        let log = VertexLog { vertex: "v".to_owned(), stream: 2, msg: data.to_vec(), timestamp: None };
+        StatusResponse { logs: vec![log], ..StatusResponse::default() }
+    }
+
+    fn output(frames: &[LogFrame]) -> Vec<u8> {
+        let data = frames.iter().filter_map(|frame| match &frame.frame {
+            Some(Frame::Output(output)) => Some(output.data.to_vec()),
+            _ => None,
+        });
+        data.collect::<Vec<_>>().concat()
+    }
+
+    #[test]
+    fn an_unchanged_vertex_is_told_once() {
+        let mut progress = Progress::default();
+        let message = |error| StatusResponse { vertexes: vec![vertex("v", error)], ..Default::default() };
+        assert_eq!(progress.tell(message("")).len(), 1);
+        assert_eq!(progress.tell(message("")).len(), 0);
+        assert_eq!(progress.tell(message("broke")).len(), 1);
+        assert_eq!(progress.failed().map(|step| step.error.as_str()), Some("broke"));
+    }
+
+    #[test]
+    fn the_step_that_broke_is_told_from_those_that_were_stopped() {
+        let mut progress = Progress::default();
+        let vertexes = vec![vertex("a", "context canceled"), vertex("b", "exit code: 1"), vertex("c", "")];
+        progress.tell(StatusResponse { vertexes, ..Default::default() });
+        assert_eq!(progress.failed().map(|step| step.name.as_str()), Some("b"));
+    }
+
+    #[test]
+    fn buildkits_clip_marker_becomes_a_frame_of_its_own() {
+        let frames = Progress::default().tell(logs(b"abc\n[output clipped, log limit 2MiB reached]\n"));
+        assert_eq!(output(&frames), b"abc");
+        let Some(Frame::Clipped(clipped)) = &frames[1].frame else { panic!("{frames:?}") };
+        assert_eq!(clipped.message, "output clipped, log limit 2MiB reached");
+        for plain in [&b"[output clipped, log limit 2MiB reached]"[..], b" reached]\n", b""] {
+            assert_eq!(output(&Progress::default().tell(logs(plain))), plain);
+        }
+    }
+
+    #[test]
+    fn no_frame_is_larger_than_the_limit_and_no_byte_is_lost() {
+        use prost::Message as _;
+        let data: Vec<u8> = (0..200_000_u32).map(|n| n.to_le_bytes()[0]).collect();
+        let frames = Progress::default().tell(logs(&data));
+        assert!(frames.len() > 1 && frames.iter().all(|frame| frame.encoded_len() <= LOG_FRAME_BYTES));
+        assert_eq!(output(&frames), data);
+    }
+}
