@@ -6,12 +6,17 @@ use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
 use crate::images::{Entry, Image, Platform, native, tar};
+use crate::interrupt;
 use crate::run;
 use crate::workspace;
+
+/// How often an architecture is tried.
+const TRIES: u32 = 3;
 
 /// Sees to it that each platform's busybox is in the cache. Returns the platforms
 /// that are to be had: all of `required`, and of `wanted` what the host's sources
@@ -39,13 +44,11 @@ pub fn ensure(required: &[Platform], wanted: &[Platform]) -> Result<Vec<Platform
             present.push(platform.clone());
         } else if required.contains(platform) {
             bail!(
-                "no source of this host offers busybox-static for {architecture}; add one to /etc/apt/sources.list.d \
-                 (`deb [arch={architecture}] URL SUITE main`) and try again"
+                "busybox-static for {architecture} cannot be had from this host's sources (the reason stands above); \
+                 where none offers it, add one to /etc/apt/sources.list.d: deb [arch={architecture}] URL SUITE main"
             );
         } else {
-            eprintln!(
-                "xtask: no source of this host offers busybox-static for {architecture}: base images lack {platform}"
-            );
+            eprintln!("xtask: so the base images lack {platform}");
         }
     }
     Ok(present)
@@ -100,78 +103,99 @@ fn cached(architecture: &str) -> PathBuf {
     workspace::cache().join("busybox").join(architecture)
 }
 
+/// Each by itself: what is wrong with the source of one is not wrong with the others.
 fn fetch(architectures: &[&str]) -> Result<()> {
     let cache = workspace::cache();
     fs::create_dir_all(cache.join("busybox"))
         .with_context(|| format!("cannot create {}", cache.display()))?;
     let work = tempfile::tempdir_in(&cache).context("cannot create a work folder")?;
-    let state = AptState::create(work.path(), architectures)?;
-    // It fails as a whole when one source fails that has nothing to do with us;
-    // what counts is whether the package is found below.
-    let update = run::output(state.command("apt-get").args(["-q", "update"]));
     for architecture in architectures {
-        if let Err(error) = fetch_one(&state, work.path(), architecture) {
-            eprintln!("xtask: busybox-static for {architecture}: {error:#}");
-            if let Err(error) = &update {
-                eprintln!("xtask: and before that: {error:#}");
+        for tries in 1..=TRIES {
+            let Err(error) = fetch_one(&work.path().join(format!("{architecture}-{tries}")), architecture)
+            else {
+                break;
+            };
+            if tries == TRIES {
+                eprintln!("xtask: busybox-static for {architecture}: {error:#}");
+                break;
             }
+            // A mirror in the middle of its own update is whole a moment later.
+            interrupt::wait_for(Duration::from_secs(3), || Ok(false))?;
         }
     }
     Ok(())
 }
 
-fn fetch_one(state: &AptState, work: &Path, architecture: &str) -> Result<()> {
-    let dir = work.join(architecture);
-    fs::create_dir(&dir)?;
-    let package = format!("busybox-static:{architecture}");
-    run::output(state.command("apt-get").args(["-q", "download", &package]).current_dir(&dir))?;
-    let archive = fs::read_dir(&dir)?.filter_map(Result::ok).map(|entry| entry.path());
+fn fetch_one(work: &Path, architecture: &str) -> Result<()> {
+    let config = apt_state(work, architecture)?;
+    let apt = |args: &[&str]| {
+        let mut command = Command::new(run::tool("apt-get")?);
+        command.arg("-c").arg(&config).arg("-q").args(args).env("LC_ALL", "C").current_dir(work);
+        run::output(&mut command)
+    };
+    // It fails as a whole when one source fails that has nothing to do with us;
+    // what counts is whether the package is found.
+    let update = apt(&["update"]);
+    apt(&["download", &format!("busybox-static:{architecture}")]).map_err(|error| match update {
+        Ok(_) => error,
+        Err(before) => before,
+    })?;
+    let archive = fs::read_dir(work)?.filter_map(Result::ok).map(|entry| entry.path());
     let archive = archive.into_iter().find(|path| path.extension().is_some_and(|end| end == "deb"));
     let archive = archive.context("apt-get downloaded nothing")?;
-    let files = dir.join("files");
+    let files = work.join("files");
     run::output(Command::new(run::tool("dpkg-deb")?).arg("-x").arg(&archive).arg(&files))?;
     let places = ["bin/busybox", "usr/bin/busybox"].map(|place| files.join(place));
     let found = places.iter().find(|path| path.is_file()).context("the package has no busybox")?;
     fs::rename(found, cached(architecture)).context("cannot keep it")
 }
 
-/// A package state of our own over the host's sources and keys.
-struct AptState {
-    options: Vec<String>,
+/// A package state of our own over the host's sources and keys; returns the file
+/// that tells apt of it.
+fn apt_state(work: &Path, architecture: &str) -> Result<PathBuf> {
+    let (state, cache) = (work.join("state"), work.join("cache"));
+    for dir in [state.join("lists/partial"), cache.join("archives/partial")] {
+        fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    }
+    let status = state.join("status");
+    fs::write(&status, "").with_context(|| format!("cannot write {}", status.display()))?;
+    let mut settings = vec![
+        format!("Dir::State {state:?};"),
+        format!("Dir::State::status {status:?};"),
+        format!("Dir::Cache {cache:?};"),
+        format!("APT::Architecture \"{architecture}\";"),
+        format!("APT::Architectures {{ \"{architecture}\"; }};"),
+        "Acquire::Languages \"none\";".into(),
+        "Acquire::Retries \"2\";".into(),
+        "Acquire::http::Timeout \"30\";".into(),
+        "Acquire::https::Timeout \"30\";".into(),
+    ];
+    // Nobody else can enter our folder; and only root could become somebody else.
+    if rustix::process::geteuid().is_root() {
+        settings.push("APT::Sandbox::User \"root\";".into());
+    }
+    let unneeded =
+        ["DEP-11", "DEP-11-icons-small", "DEP-11-icons", "DEP-11-icons-hidpi", "Contents-deb", "CNF"];
+    settings.extend(
+        unneeded.map(|target| format!("Acquire::IndexTargets::deb::{target}::DefaultEnabled \"false\";")),
+    );
+    let file = work.join("apt.conf");
+    fs::write(&file, settings.join("\n") + "\n")
+        .with_context(|| format!("cannot write {}", file.display()))?;
+    Ok(file)
 }
 
-impl AptState {
-    fn create(work: &Path, architectures: &[&str]) -> Result<Self> {
-        let (state, cache) = (work.join("state"), work.join("cache"));
-        for dir in [state.join("lists/partial"), cache.join("archives/partial")] {
-            fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
-        }
-        fs::write(state.join("status"), "")?;
-        let mut settings = vec![
-            format!("Dir::State={}", state.display()),
-            format!("Dir::State::status={}", state.join("status").display()),
-            format!("Dir::Cache={}", cache.display()),
-            "Acquire::Languages=none".into(),
-            "Acquire::Retries=2".into(),
-            "Acquire::http::Timeout=30".into(),
-            "Acquire::https::Timeout=30".into(),
-        ];
-        // Nobody else can enter our folder; and only root could become somebody else.
-        if rustix::process::geteuid().is_root() {
-            settings.push("APT::Sandbox::User=root".into());
-        }
-        let unneeded =
-            ["DEP-11", "DEP-11-icons-small", "DEP-11-icons", "DEP-11-icons-hidpi", "Contents-deb", "CNF"];
-        settings.extend(
-            unneeded.map(|target| format!("Acquire::IndexTargets::deb::{target}::DefaultEnabled=false")),
-        );
-        settings.extend(architectures.iter().map(|name| format!("APT::Architectures::={name}")));
-        Ok(Self { options: settings.into_iter().flat_map(|setting| ["-o".into(), setting]).collect() })
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(run::find(program).unwrap_or_else(|| program.into()));
-        command.args(&self.options).env("LC_ALL", "C");
-        command
+    #[test]
+    fn the_package_state_is_our_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = fs::read_to_string(apt_state(dir.path(), "riscv64").unwrap()).unwrap();
+        assert!(config.contains("APT::Architecture \"riscv64\";"), "{config}");
+        for line in config.lines().filter(|line| line.starts_with("Dir::")) {
+            assert!(line.contains(&*dir.path().to_string_lossy()), "{line}");
+        }
     }
 }

@@ -107,9 +107,10 @@ fn environment(command: EnvCommand) -> Result<()> {
         EnvCommand::Up { name, install } => {
             let place = Place::named(&name);
             let env = match Env::open(&place)? {
-                Some(env) if env.state.is_alive() => env,
+                Some(env) if env.state.is_alive() && Coordinates::of(&env, "debug").is_ok() => env,
                 rest => {
-                    drop(rest);
+                    // Half of one, if any.
+                    rest.map_or(Ok(()), Env::down)?;
                     test::prepare(!install.no_install)?;
                     Env::up(&place, &test::environment(!install.no_install))?
                 }
