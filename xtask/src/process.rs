@@ -162,6 +162,13 @@ pub fn arguments(pid: u32) -> Vec<String> {
     bytes.split(|byte| *byte == 0).map(|arg| String::from_utf8_lossy(arg).into_owned()).collect()
 }
 
+/// Whether an argument is this folder or something in it (`--root=FOLDER/x` too).
+#[must_use]
+pub fn names(argument: &str, folder: &Path) -> bool {
+    let value = argument.split_once('=').map_or(argument, |(_, value)| value);
+    Path::new(value.strip_prefix("unix://").unwrap_or(value)).starts_with(folder)
+}
+
 /// What names this boot: process numbers of another boot mean nothing.
 #[must_use]
 pub fn boot_id() -> String {
@@ -202,6 +209,15 @@ mod tests {
         assert_eq!((stat.state, stat.started_ticks), ('S', 98765));
         assert!(parse_stat("").is_none());
         assert!(parse_stat("42 (a) S 1").is_none());
+    }
+
+    #[test]
+    fn arguments_name_whole_folders() {
+        let folder = Path::new("/r/1");
+        assert!(
+            names("/r/1/c.sock", folder) && names("--root=/r/1/d", folder) && names("unix:///r/1/s", folder)
+        );
+        assert!(!names("/r/10/c.sock", folder) && !names("r/1", folder));
     }
 
     #[test]
