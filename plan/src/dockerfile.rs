@@ -1,0 +1,223 @@
+//! The images that a Dockerfile names from outside its build, with the bytes that name them.
+//!
+//! They are what a lock pins: of every job, only those in stages that the target needs, with arguments put in
+//! as BuildKit does. Nothing is executed or fetched, and nothing in the file is changed. Two things are not
+//! known here: what `ONBUILD` in a base brings, and which stages a foreign frontend makes up.
+
+mod directive;
+mod mask;
+mod mount;
+mod scope;
+mod shell;
+mod source;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap};
+
+use archyard_model::{Base, BaseKind, BaseUse, Invalid, Platform, Reference, limits};
+
+use crate::Error;
+use scope::{Scope, remedy};
+use source::{Source, Stage, Token};
+
+/// What the images depend on, beside the file.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    /// The Dockerfile's name, for errors.
+    pub name: &'a str,
+    /// One per job.
+    pub platforms: &'a [Platform],
+    /// The stage to build; None is the last.
+    pub target: Option<&'a str>,
+    /// As the user passed them.
+    pub build_args: &'a BTreeMap<String, String>,
+}
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Bases {
+    /// In the file's order. Spans never overlap.
+    pub bases: Vec<Base>,
+    /// What could not be found out, one line each.
+    pub warnings: Vec<String>,
+}
+
+/// Finds the images that building `target` for each platform needs.
+///
+/// # Errors
+/// [`Error::Dockerfile`] with the line; [`Error::Invalid`] for a target that is not there, and past a limit.
+pub fn bases(dockerfile: &[u8], question: &Question<'_>) -> Result<Bases, Error> {
+    let mut found = Found { question, by_start: BTreeMap::new() };
+    let mut warnings = Vec::new();
+    let read = source::read(question.name, dockerfile);
+    let syntax = source::syntax(dockerfile);
+    let mut foreign = false;
+    if question.build_args.contains_key("BUILDKIT_SYNTAX") {
+        warnings.push("BUILDKIT_SYNTAX names a frontend that is not locked".to_owned());
+        foreign = true;
+    } else if let Some(token) = &syntax {
+        let image = parse(question.name, token, &token.value)?;
+        foreign = !image.repository().starts_with("docker/dockerfile");
+        for job in 0..question.platforms.len() {
+            found.add(BaseKind::Syntax, token, job, image.clone(), None);
+        }
+    }
+    match read {
+        Ok(source) => {
+            for (job, platform) in question.platforms.iter().enumerate() {
+                found.job(&source, job, platform)?;
+            }
+        }
+        // Only its frontend knows what such a file says.
+        Err(error) if foreign => warnings.push(format!("its images are not locked: {error}")),
+        Err(error) => return Err(error),
+    }
+    let bases: Vec<Base> = found.by_start.into_values().collect();
+    if bases.len() > limits::PLAN_BASES {
+        let problem = format!("a build may name at most {} images; split the Dockerfile", limits::PLAN_BASES);
+        return Err(Invalid::new("Dockerfile", question.name, problem).into());
+    }
+    Ok(Bases { bases, warnings })
+}
+
+/// What is collected over all jobs.
+struct Found<'a> {
+    question: &'a Question<'a>,
+    by_start: BTreeMap<usize, Base>,
+}
+
+/// Where a stage starts from.
+enum Start {
+    Stage(usize),
+    Image { name: String, platform: Option<Platform> },
+    Scratch,
+}
+
+impl Found<'_> {
+    /// Adds what one job needs.
+    fn job(&mut self, source: &Source, job: usize, platform: &Platform) -> Result<(), Error> {
+        let Question { name, target, build_args, .. } = *self.question;
+        let scope = Scope::new(name, source, platform, target, build_args)?;
+        let starts = starts(name, source, &scope, platform)?;
+        let names: HashMap<&str, usize> = named(&source.stages).collect();
+        let mut pending = vec![find_target(source, target)?];
+        let mut seen = vec![false; source.stages.len()];
+        while let Some(at) = pending.pop() {
+            if std::mem::replace(&mut seen[at], true) {
+                continue;
+            }
+            let stage = &source.stages[at];
+            match &starts[at] {
+                Start::Stage(base) => pending.push(*base),
+                Start::Image { name: image, platform } => {
+                    let image = parse(name, &stage.image, image)?;
+                    self.add(BaseKind::From, &stage.image, job, image, platform.clone());
+                }
+                Start::Scratch => {}
+            }
+            for (kind, token) in &stage.sources {
+                if let Some(from) = names.get(token.value.to_lowercase().as_str()) {
+                    pending.push(*from);
+                } else if let Some(from) = stage_index(name, source, *kind, token)? {
+                    pending.push(from);
+                } else if token.value != "scratch" {
+                    // Even in a stage of another platform it is the target's.
+                    let image = parse(name, token, &token.value)?;
+                    self.add(*kind, token, job, image, Some(platform.clone()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn add(
+        &mut self,
+        kind: BaseKind,
+        token: &Token,
+        job: usize,
+        image: Reference,
+        platform: Option<Platform>,
+    ) {
+        let base = self.by_start.entry(token.span.start).or_insert_with(|| Base {
+            kind,
+            line: token.line,
+            span: token.span.start as u64..token.span.end as u64,
+            token: token.written.clone(),
+            uses: Vec::new(),
+        });
+        let job = u16::try_from(job).unwrap_or(u16::MAX);
+        base.uses.push(BaseUse { job, image, platform });
+    }
+}
+
+/// Where each stage starts from. Those not needed are checked too, as BuildKit does.
+fn starts(file: &str, source: &Source, scope: &Scope, job: &Platform) -> Result<Vec<Start>, Error> {
+    let mut starts = Vec::with_capacity(source.stages.len());
+    for (at, stage) in source.stages.iter().enumerate() {
+        let fail = |problem: String| Error::Dockerfile { name: file.to_owned(), line: stage.line, problem };
+        let word = &stage.image.value;
+        let name = scope.name(word).map_err(|problem| fail(format!("FROM {word}: {problem}")))?;
+        if name.is_empty() {
+            return Err(fail(format!("base name ({word}) should not be blank; {}", remedy(word))));
+        }
+        let platform = match &stage.platform {
+            Some(word) => scope.platform(word).map_err(fail)?,
+            None => Some(job.clone()),
+        };
+        let earlier = named(&source.stages[..at]).filter(|(other, _)| *other == name.to_lowercase()).last();
+        starts.push(match earlier {
+            Some((_, earlier)) => Start::Stage(earlier),
+            None if name == "scratch" => Start::Scratch,
+            None => Start::Image { name, platform },
+        });
+    }
+    Ok(starts)
+}
+
+/// Named stages and their places; of two with one name, the later counts.
+fn named(stages: &[Stage]) -> impl Iterator<Item = (&str, usize)> {
+    stages.iter().enumerate().filter_map(|(at, stage)| Some((stage.name.as_deref()?, at)))
+}
+
+fn find_target(source: &Source, target: Option<&str>) -> Result<usize, Error> {
+    let Some(target) = target else { return Ok(source.stages.len().saturating_sub(1)) };
+    let wanted = target.to_lowercase();
+    if let Some((_, at)) = named(&source.stages).filter(|(name, _)| *name == wanted).last() {
+        return Ok(at);
+    }
+    let names: Vec<&str> = named(&source.stages).map(|(name, _)| name).collect();
+    let has = match names.len() {
+        0 => "it names none (FROM image AS name)".to_owned(),
+        _ => format!("it has {}", names.join(", ")),
+    };
+    Err(Invalid::new("--target", target, format!("the Dockerfile has no such stage; {has}")).into())
+}
+
+/// The stage that `COPY --from=0` means.
+fn stage_index(file: &str, source: &Source, kind: BaseKind, token: &Token) -> Result<Option<usize>, Error> {
+    let fail = |problem: String| Error::Dockerfile { name: file.to_owned(), line: token.line, problem };
+    if kind != BaseKind::CopyFrom {
+        return Ok(None);
+    }
+    if token.value.contains('$') {
+        let problem = "variables are not expanded here; name a stage, and put the variable in its FROM";
+        return Err(fail(format!("--from={}: {problem}", token.value)));
+    }
+    let Ok(index) = token.value.parse::<usize>() else { return Ok(None) };
+    if index >= source.stages.len() {
+        let last = source.stages.len() - 1;
+        return Err(fail(format!("--from={index}: there is no such stage; the last is {last}")));
+    }
+    Ok(Some(index))
+}
+
+fn parse(file: &str, token: &Token, image: &str) -> Result<Reference, Error> {
+    image.parse().map_err(|error: Invalid| {
+        let mut problem = error.of("image").to_string();
+        if token.value != image {
+            problem = format!("{} is {problem}", token.value);
+        }
+        Error::Dockerfile { name: file.to_owned(), line: token.line, problem }
+    })
+}
