@@ -8,9 +8,15 @@
 //! Everything here is synchronous and may take as long as the disk does: call it from a blocking thread.
 
 pub mod context;
+pub mod dockerfile;
 pub mod dockerignore;
 mod error;
+mod files;
+mod flags;
+pub mod print;
 pub mod request;
+#[cfg(test)]
+mod tests;
 
 pub use context::{BlobReader, BlobSource, Snapshot};
 pub use error::{Error, ErrorKind};

@@ -3,9 +3,10 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use archyard_model::{Output, Plan, Platform, ProjectName};
+use archyard_model::{Base, Blake3, Output, Plan, Platform, ProjectName, Reference};
 
-use crate::{Error, Snapshot};
+use crate::dockerfile::{self, Question};
+use crate::{Error, Snapshot, context, files, flags};
 
 /// A build as the command line words it: nothing here has been parsed.
 #[derive(Debug, Clone)]
@@ -87,11 +88,56 @@ pub struct Planned {
     pub warnings: Vec<String>,
 }
 
-/// Resolves a request.
+/// Resolves a request. Flags are checked before any file is read, and the Dockerfile before the context is.
 ///
 /// # Errors
 /// Whatever is wrong first, with the flag or file it is in and how to mend it.
 pub fn plan(request: &PlanRequest, host: &Host<'_>) -> Result<Planned, Error> {
-    let root = host.directory.join(&request.context);
-    Err(Error::Io { path: root, source: io::ErrorKind::Unsupported.into() })
+    let mut warnings = Vec::new();
+    let platforms = flags::platforms(&request.platforms, host.platforms)?;
+    let tags = flags::tags(&request.tags, request.output)?;
+    let build_args = flags::build_args(&request.build_args, host.env, &mut warnings)?;
+    let labels = flags::labels(&request.labels)?;
+    let insecure_registries = flags::insecure_registries(&request.insecure_registries)?;
+
+    let root = context::find_root(host.directory, &request.context)?;
+    let file = files::dockerfile(request, host, &root)?;
+    let name = file.name.display().to_string();
+    let target = request.target.as_deref();
+    let question = Question { name: &name, platforms: &platforms, target, build_args: &build_args };
+    let found = dockerfile::bases(&file.bytes, &question)?;
+    warnings.extend(found.warnings);
+
+    let (ignore, ignore_file) = files::ignore(request, &file, &root)?;
+    let snapshot = context::scan(&root, &ignore, host.cache)?;
+    let credential_hosts = credential_hosts(request.output, &tags, &found.bases, host);
+    let plan = Plan {
+        project: request.project.clone(),
+        platforms,
+        output: request.output,
+        tags,
+        context: snapshot.reference.clone(),
+        dockerfile: Blake3::of(&file.bytes),
+        dockerfile_name: name,
+        target: request.target.clone(),
+        build_args,
+        labels,
+        no_cache: request.no_cache,
+        pull: request.pull,
+        bases: found.bases,
+        insecure_registries,
+        credential_hosts,
+    };
+    Ok(Planned { plan, snapshot, dockerfile: file.bytes, ignore_file, warnings })
+}
+
+/// The registries that this build speaks to and that there are credentials for, sorted.
+fn credential_hosts(output: Output, tags: &[Reference], bases: &[Base], host: &Host<'_>) -> Vec<String> {
+    let pushed = tags.iter().filter(|_| output != Output::Check);
+    let pulled = bases.iter().flat_map(|base| &base.uses).map(|each| &each.image);
+    let mut hosts: Vec<String> = pushed.chain(pulled).map(|image| image.registry().to_owned()).collect();
+    hosts.sort();
+    hosts.dedup();
+    hosts.retain(|registry| (host.has_credentials)(registry));
+    hosts
 }

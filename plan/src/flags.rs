@@ -1,0 +1,215 @@
+//! The flags of `archyard build`, parsed: each error names its flag, the value and what would be right.
+
+use std::collections::BTreeMap;
+
+use archyard_model::{Invalid, Output, Platform, Reference, limits};
+
+/// `--platform`, or those built for by default.
+pub(crate) fn platforms(given: &[String], default: &[Platform]) -> Result<Vec<Platform>, Invalid> {
+    if given.is_empty() && default.is_empty() {
+        return Err(Invalid::new("--platform", "", "name at least one, as in linux/amd64,linux/arm64"));
+    }
+    let mut platforms: Vec<Platform> = Vec::new();
+    for text in given.iter().flat_map(|list| list.split(',')).map(str::trim) {
+        let platform: Platform = text.parse().map_err(|error: Invalid| error.of("--platform"))?;
+        if platforms.contains(&platform) {
+            let problem = format!("{platform} is asked for twice; name each platform once");
+            return Err(Invalid::new("--platform", text, problem));
+        }
+        platforms.push(platform);
+    }
+    if given.is_empty() {
+        platforms.extend_from_slice(default);
+    }
+    at_most("--platform", platforms.len(), limits::PLAN_PLATFORMS)?;
+    Ok(platforms)
+}
+
+/// `--tag`. One that is given twice is one.
+pub(crate) fn tags(given: &[String], output: Output) -> Result<Vec<Reference>, Invalid> {
+    let mut tags: Vec<Reference> = Vec::new();
+    for text in given {
+        let tag: Reference = text.parse().map_err(|error: Invalid| error.of("--tag"))?;
+        if tag.digest().is_some() {
+            let problem =
+                "a tag cannot have a digest, which is what the build decides; leave out '@sha256:...'";
+            return Err(Invalid::new("--tag", text, problem));
+        }
+        if !tags.contains(&tag) {
+            tags.push(tag);
+        }
+    }
+    if tags.is_empty() && output == Output::Push {
+        return Err(Invalid::new("--tag", "", "--push needs a name to push to; add --tag REGISTRY/NAME:TAG"));
+    }
+    at_most("--tag", tags.len(), limits::PLAN_TAGS)?;
+    Ok(tags)
+}
+
+/// `--build-arg`. A bare name that the environment lacks is left out, with a warning.
+pub(crate) fn build_args(
+    given: &[String],
+    env: &dyn Fn(&str) -> Option<String>,
+    warnings: &mut Vec<String>,
+) -> Result<BTreeMap<String, String>, Invalid> {
+    let mut pairs = BTreeMap::new();
+    for text in given {
+        let (name, value) = pair("--build-arg", text)?;
+        match value.or_else(|| env(name)) {
+            Some(value) => {
+                pairs.insert(name.to_owned(), value);
+            }
+            None => warnings.push(format!("--build-arg {name}: the environment has no {name}; left out")),
+        }
+    }
+    check_pairs("--build-arg", pairs)
+}
+
+/// `--label`.
+pub(crate) fn labels(given: &[String]) -> Result<BTreeMap<String, String>, Invalid> {
+    let mut pairs = BTreeMap::new();
+    for text in given {
+        let (name, value) = pair("--label", text)?;
+        pairs.insert(name.to_owned(), value.unwrap_or_default());
+    }
+    check_pairs("--label", pairs)
+}
+
+/// `--insecure-registry`, sorted.
+pub(crate) fn insecure_registries(given: &[String]) -> Result<Vec<String>, Invalid> {
+    let mut hosts = given.to_vec();
+    for host in &hosts {
+        let (name, port) = match host.rsplit_once(':') {
+            Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
+            _ => (host.as_str(), None),
+        };
+        let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']');
+        if name.is_empty()
+            || !name.chars().all(is_name)
+            || port.is_some_and(|port| port.parse::<u16>().is_err())
+        {
+            let problem = "expected HOST[:PORT], as in registry.example:5000, without scheme or path";
+            return Err(Invalid::new("--insecure-registry", host, problem));
+        }
+    }
+    hosts.sort();
+    hosts.dedup();
+    at_most("--insecure-registry", hosts.len(), limits::PLAN_REGISTRIES)?;
+    Ok(hosts)
+}
+
+/// `NAME=VALUE`, or `NAME`.
+fn pair<'a>(flag: &str, text: &'a str) -> Result<(&'a str, Option<String>), Invalid> {
+    let (name, value) = match text.split_once('=') {
+        Some((name, value)) => (name, Some(value.to_owned())),
+        None => (text, None),
+    };
+    if name.trim().is_empty() || name.contains('\0') {
+        return Err(Invalid::new(flag, text, "expected NAME=VALUE with a name"));
+    }
+    Ok((name, value))
+}
+
+fn check_pairs(flag: &str, pairs: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Invalid> {
+    at_most(flag, pairs.len(), limits::PLAN_PAIRS)?;
+    let bytes: usize = pairs.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if bytes > limits::PLAN_PAIRS_BYTES {
+        let problem =
+            format!("all together may have at most {} bytes; shorten them", limits::PLAN_PAIRS_BYTES);
+        return Err(Invalid::new(flag, format!("{bytes} bytes"), problem));
+    }
+    Ok(pairs)
+}
+
+fn at_most(flag: &str, count: usize, limit: usize) -> Result<(), Invalid> {
+    if count > limit {
+        let problem = format!("may be given at most {limit} times; leave some out");
+        return Err(Invalid::new(flag, format!("{count} times"), problem));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn strings(given: &[&str]) -> Vec<String> {
+        given.iter().map(|text| (*text).to_owned()).collect()
+    }
+
+    #[test]
+    fn platforms_are_normalised_and_named_once() {
+        let default = [Platform::new("linux", "amd64", "").unwrap()];
+        let found = platforms(&strings(&["linux/x86_64, linux/arm64/v8", "linux/arm"]), &default).unwrap();
+        assert_eq!(
+            found.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["linux/amd64", "linux/arm64", "linux/arm/v7"]
+        );
+        assert_eq!(platforms(&[], &default).unwrap(), default);
+        for (given, remedy) in [
+            (&["linux/arm64", "linux/arm64/v8"][..], "\"linux/arm64/v8\": linux/arm64 is asked for twice"),
+            (&["linux/amd46"], "did you mean linux/amd64"),
+            (&["linux/amd64,"], "expected OS/ARCHITECTURE"),
+            (&[""], "expected OS/ARCHITECTURE"),
+        ] {
+            let error = platforms(&strings(given), &default).unwrap_err().to_string();
+            assert!(error.starts_with("--platform ") && error.contains(remedy), "{error}");
+        }
+        assert!(platforms(&[], &[]).is_err());
+    }
+
+    #[test]
+    fn tags_have_a_name_and_no_digest() {
+        let found = tags(&strings(&["x/y", "docker.io/x/y:latest", "x/y:2"]), Output::Push).unwrap();
+        assert_eq!(found.len(), 2);
+        let digest = format!("x@sha256:{}", "0".repeat(64));
+        for (given, remedy) in [
+            (&["Up/Case"][..], "lowercase"),
+            (&["a b"], "expected"),
+            (&[&digest], "leave out '@sha256"),
+            (&[], "add --tag"),
+        ] {
+            let error = tags(&strings(given), Output::Push).unwrap_err().to_string();
+            assert!(error.starts_with("--tag ") && error.contains(remedy), "{error}");
+        }
+        assert_eq!(tags(&[], Output::Check), Ok(Vec::new()));
+        let many: Vec<String> = (0..65).map(|n| format!("x:{n}")).collect();
+        assert!(tags(&many, Output::Check).unwrap_err().to_string().contains("at most 64"));
+    }
+
+    #[test]
+    fn arguments_come_from_the_environment_too() {
+        let env = |name: &str| (name == "HAS").then(|| "1".to_owned());
+        let mut warnings = Vec::new();
+        let found = build_args(&strings(&["A=b=c", "HAS", "HASNT", "E="]), &env, &mut warnings).unwrap();
+        let want = [("A", "b=c"), ("E", ""), ("HAS", "1")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+        assert_eq!(found, want.into());
+        assert_eq!(warnings, ["--build-arg HASNT: the environment has no HASNT; left out"]);
+        for bad in ["=x", "", " =x"] {
+            let error = build_args(&strings(&[bad]), &env, &mut warnings).unwrap_err();
+            assert_eq!((error.field.as_str(), error.value.as_str()), ("--build-arg", bad));
+        }
+        let long = [format!("A={}", "x".repeat(limits::PLAN_PAIRS_BYTES))];
+        assert!(build_args(&long, &env, &mut warnings).unwrap_err().to_string().contains("shorten"));
+    }
+
+    #[test]
+    fn labels_may_be_empty() {
+        let want = [("a", ""), ("b", "c")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+        assert_eq!(labels(&strings(&["a", "b=c"])).unwrap(), want.into());
+        assert_eq!(labels(&strings(&["=c"])).unwrap_err().field, "--label");
+    }
+
+    #[test]
+    fn insecure_registries_are_hosts() {
+        let found = insecure_registries(&strings(&["b:5000", "a", "[::1]:80", "a"])).unwrap();
+        assert_eq!(found, ["[::1]:80", "a", "b:5000"]);
+        for bad in ["http://x", "x/y", "", ":5000", "x:port", "x:99999"] {
+            assert_eq!(
+                insecure_registries(&strings(&[bad])).unwrap_err().field,
+                "--insecure-registry",
+                "{bad}"
+            );
+        }
+    }
+}
