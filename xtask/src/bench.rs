@@ -85,7 +85,9 @@ pub fn bench(as_json: bool, runs: usize, install: bool) -> Result<()> {
         rest.down()?;
     }
     if farm::serves(&farm::default_socket()?) {
-        bail!("a farm is up on this machine and would be measured too; stop it: cargo xtask quickstart --stop");
+        bail!(
+            "a farm is up on this machine and would be measured too; stop it: cargo xtask quickstart --stop"
+        );
     }
     let options = Options { engines: 2, registry: true, bases: Bases::Native, outbound: true, install };
     let mut env = Env::up(&place, &options)?;
@@ -140,12 +142,15 @@ impl Bench {
 
     /// One platform on one Engine, a tiny context, with more flags for both sides.
     fn small(&self, name: &'static str, runs: usize, flags: &[&str], goal: f64) -> Result<Figure> {
-        let context = self.project(&format!("FROM {}\nCOPY a /a\nRUN echo one\nRUN echo two\n", self.base))?;
+        let context =
+            self.project(&format!("FROM {}\nCOPY a /a\nRUN echo one\nRUN echo two\n", self.base))?;
         fs::write(context.join("a"), "a")?;
         self.one_engine(|| {
-            let pairs = pairs(runs, || self.ours(&context, &self.platforms[..1], flags), || {
-                self.theirs(&context, flags)
-            })?;
+            let pairs = pairs(
+                runs,
+                || self.ours(&context, &self.platforms[..1], flags),
+                || self.theirs(&context, flags),
+            )?;
             Ok(Figure::of(name, &pairs, goal))
         })
     }
@@ -161,7 +166,11 @@ impl Bench {
             }
         }
         self.one_engine(|| {
-            let pairs = pairs(runs, || self.ours(&context, &self.platforms[..1], &[]), || self.theirs(&context, &[]))?;
+            let pairs = pairs(
+                runs,
+                || self.ours(&context, &self.platforms[..1], &[]),
+                || self.theirs(&context, &[]),
+            )?;
             Ok(Figure::of("20,000 unchanged files", &pairs, 0.7))
         })
     }

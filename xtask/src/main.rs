@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use xtask::coordinates::{self, Coordinates};
 use xtask::env::{self, Env};
 use xtask::state::Place;
-use xtask::{interrupt, lint, quickstart, test};
+use xtask::{bench, interrupt, lint, quickstart, test};
 
 /// The habits of the trade.
 #[derive(Debug, Parser)]
@@ -50,6 +50,17 @@ enum Command {
     },
     /// Check format and clippy's warnings
     Lint,
+    /// Measure the farm against Docker's own command line
+    Bench {
+        /// One JSON object a line: name, value, unit, baseline, ratio, goal, holds
+        #[arg(long)]
+        json: bool,
+        /// Pairs of runs a figure
+        #[arg(long, default_value_t = 11)]
+        runs: usize,
+        #[command(flatten)]
+        install: Install,
+    },
     /// Engines, registry and base images for developers: as the tests have them
     Env {
         #[command(subcommand)]
@@ -98,6 +109,7 @@ fn run(command: Command) -> Result<()> {
         Command::Quickstart { once, install, .. } => quickstart::quickstart(once, !install.no_install),
         Command::Test { install, extra } => test::test(&extra, !install.no_install),
         Command::Lint => lint::lint(),
+        Command::Bench { json, runs, install } => bench::bench(json, runs.max(1), !install.no_install),
         Command::Env { command } => environment(command),
     }
 }

@@ -34,6 +34,8 @@ pub const ENGINE: [Tool; 4] = [
 pub const OUTBOUND: [Tool; 1] = [tool("iptables", "iptables")];
 /// What a registry needs.
 pub const REGISTRY: [Tool; 1] = [tool("docker-registry", "docker-registry")];
+/// What the tests hold our results against.
+pub const JUDGES: [Tool; 1] = [tool("skopeo", "skopeo")];
 
 /// Sees to it that these programs are there. `install` says whether missing ones
 /// may be installed.

@@ -34,7 +34,7 @@ pub fn environment(install: bool) -> Options {
 /// When one is missing and may not or cannot be installed.
 pub fn prepare(install: bool) -> Result<()> {
     let root = Root::obtain("starting Docker Engines")?;
-    let tools = [&packages::ENGINE[..], &packages::OUTBOUND, &packages::REGISTRY].concat();
+    let tools = [&packages::ENGINE[..], &packages::OUTBOUND, &packages::REGISTRY, &packages::JUDGES].concat();
     packages::ensure(&root, &tools, install)?;
     packages::ensure_client(&root, install)
 }
