@@ -1,0 +1,152 @@
+//! One build's context, complete on this machine.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use archyard_model::{Blake3, ContextEntry, ContextManifest, ContextRef, EntryKind, limits};
+
+use super::{Cache, CacheError, Downloads};
+use crate::engine::Source;
+use crate::lock::{Lock, Mode};
+
+/// A context whose every blob is here, and stays here until this is dropped.
+#[derive(Debug)]
+pub struct Context {
+    manifest: ContextManifest,
+    cache: Cache,
+    marker: PathBuf,
+    _pin: Lock,
+}
+
+impl Cache {
+    /// The context, brought here when it is not here yet.
+    ///
+    /// # Errors
+    /// When it cannot be brought, or the downloads were canceled.
+    pub async fn context(
+        &self,
+        context: &ContextRef,
+        downloads: &mut Downloads,
+    ) -> Result<Context, CacheError> {
+        let marker = self.contexts().join(context.manifest_digest.hex());
+        let disk = |error| CacheError::disk(&self.root, error);
+        if let Some(pin) = Lock::try_open(&marker, Mode::Shared).map_err(disk)?
+            && is_complete(&pin).map_err(disk)?
+        {
+            return self.open_context(context, marker, pin);
+        }
+        let canceled = downloads.cancel().clone();
+        let locks = async {
+            // While this is held nothing is evicted, so what is found here stays.
+            let here = Lock::open(&self.root.join("lock"), Mode::Shared).await?;
+            // Another attempt may be bringing the same context: its work is not done twice.
+            let exclusive = Lock::open(&marker, Mode::Exclusive).await?;
+            Ok((here, exclusive))
+        };
+        let (here, exclusive) = tokio::select! {
+            locks = locks => locks.map_err(disk)?,
+            () = canceled.cancelled() => return Err(CacheError::Canceled),
+        };
+        if !is_complete(&exclusive).map_err(disk)? {
+            downloads.fetch(self, vec![context.manifest_digest]).await?;
+            let manifest = self.manifest(context)?;
+            downloads.fetch(self, files(&manifest)).await?;
+            (&exclusive.file).write_all(b"complete").map_err(disk)?;
+        }
+        drop(exclusive);
+        let pin = Lock::open(&marker, Mode::Shared).await.map_err(disk)?;
+        drop(here);
+        self.open_context(context, marker, pin)
+    }
+
+    /// A small blob's content, brought here when it is not here yet.
+    ///
+    /// # Errors
+    /// As [`context`](Self::context); also when it has more than `most` bytes.
+    pub async fn small_blob(
+        &self,
+        digest: &Blake3,
+        most: u64,
+        downloads: &mut Downloads,
+    ) -> Result<Vec<u8>, CacheError> {
+        let disk = |error| CacheError::disk(&self.root, error);
+        if let Some(content) = self.read(digest, most).map_err(disk)? {
+            return Ok(content);
+        }
+        let here = Lock::open(&self.root.join("lock"), Mode::Shared).await.map_err(disk)?;
+        downloads.fetch(self, vec![*digest]).await?;
+        let content = self.read(digest, most).map_err(disk)?;
+        drop(here);
+        content.ok_or_else(|| CacheError::Missing { message: format!("{digest} did not arrive") })
+    }
+
+    fn open_context(&self, context: &ContextRef, marker: PathBuf, pin: Lock) -> Result<Context, CacheError> {
+        // The least recently used go first.
+        pin.file.set_modified(SystemTime::now()).map_err(|error| CacheError::disk(&self.root, error))?;
+        let manifest = self.manifest(context).inspect_err(|_| forget(&marker))?;
+        Ok(Context { manifest, cache: self.clone(), marker, _pin: pin })
+    }
+
+    fn manifest(&self, context: &ContextRef) -> Result<ContextManifest, CacheError> {
+        let encoded = self
+            .read(&context.manifest_digest, limits::CONTEXT_MANIFEST_BYTES)
+            .map_err(|error| CacheError::disk(&self.root, error))?
+            .ok_or_else(|| CacheError::Missing {
+                message: "the context's manifest did not arrive".to_owned(),
+            })?;
+        Ok(ContextManifest::decode(&encoded)?)
+    }
+
+    /// A blob's content; none when it is not here.
+    fn read(&self, digest: &Blake3, most: u64) -> io::Result<Option<Vec<u8>>> {
+        let mut file = match self.blob(digest) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other?,
+        };
+        let size = file.metadata()?.len();
+        if size > most {
+            return Err(io::Error::other(format!(
+                "blob {digest} has {size} bytes; at most {most} are taken"
+            )));
+        }
+        let mut content = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
+        file.read_to_end(&mut content)?;
+        Ok(Some(content))
+    }
+}
+
+impl Source for Context {
+    fn entries(&self) -> &[ContextEntry] {
+        self.manifest.entries()
+    }
+
+    fn open(&self, digest: &Blake3) -> io::Result<File> {
+        self.cache.blob(digest).inspect_err(|error| {
+            if error.kind() == io::ErrorKind::NotFound {
+                // Somebody removed it by hand: the next attempt looks for every blob again.
+                forget(&self.marker);
+            }
+        })
+    }
+}
+
+fn forget(marker: &PathBuf) {
+    if let Err(error) = fs::remove_file(marker) {
+        tracing::warn!(marker = %marker.display(), %error, "cannot forget that a context was complete");
+    }
+}
+
+fn is_complete(lock: &Lock) -> io::Result<bool> {
+    Ok(lock.file.metadata()?.len() > 0)
+}
+
+/// The blobs that a manifest names.
+pub(super) fn files(manifest: &ContextManifest) -> Vec<Blake3> {
+    let digest = |entry: &ContextEntry| match entry.kind {
+        EntryKind::File { digest, .. } => Some(digest),
+        EntryKind::Directory | EntryKind::Symlink { .. } | EntryKind::Hardlink { .. } => None,
+    };
+    manifest.entries().iter().filter_map(digest).collect()
+}
