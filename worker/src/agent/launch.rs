@@ -1,0 +1,92 @@
+//! Starting a runner.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, ChildStdin, Command, Stdio};
+
+use archyard_model::{AttemptId, Failure, FailureClass};
+use archyard_proto::v1 as proto;
+use prost::Message as _;
+
+use super::Shared;
+use crate::attempt::{Assignment, AttemptDir, Credentials};
+use crate::config::OnExit;
+
+/// A runner that was started.
+#[derive(Debug)]
+pub(super) struct Launched {
+    pub(super) child: Child,
+    /// Held for as long as the runner is to live with us; none where it is to outlive us.
+    pub(super) tether: Option<ChildStdin>,
+}
+
+/// What a runner of this agent is told.
+pub(super) fn assignment(
+    shared: &Shared,
+    id: AttemptId,
+    slot: u32,
+    spec: Option<proto::JobSpec>,
+) -> Assignment {
+    let config = &shared.config;
+    Assignment {
+        attempt: Some(archyard_model::convert::attempt_to_proto(id)),
+        spec,
+        worker: config.name.to_string(),
+        scheduler: config.scheduler.endpoint.to_string(),
+        tls: config.scheduler.tls.as_ref().map(|folder| folder.display().to_string()).unwrap_or_default(),
+        engine: config.engine.clone(),
+        data_dir: config.data_dir.display().to_string(),
+        slot,
+        layer_cache_bytes: config.layer_cache_bytes,
+        tethered: config.on_exit == OnExit::Stop,
+    }
+}
+
+/// Makes the folder, starts the runner and hands it its secrets. Blocks for some milliseconds.
+pub(super) fn launch(
+    shared: &Shared,
+    id: AttemptId,
+    assignment: &Assignment,
+    credentials: Vec<proto::RegistryCredential>,
+) -> io::Result<Launched> {
+    let dir = AttemptDir::create(&shared.layout.attempts(), id, assignment)?;
+    let log = File::options().create(true).append(true).open(dir.runner_log())?;
+    let (program, arguments) = shared
+        .config
+        .runner_command
+        .split_first()
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "there is no runner to start"))?;
+    let mut child = Command::new(program)
+        .args(arguments)
+        .arg(dir.path())
+        .current_dir(dir.path())
+        .stdin(Stdio::piped())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        // No signal to our group, as from a terminal, is meant for it.
+        .process_group(0)
+        .spawn()
+        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", program.display())))?;
+    let mut tether = child.stdin.take();
+    if let Some(stdin) = &mut tether {
+        let message = Credentials { registries: credentials }.encode_length_delimited_to_vec();
+        if let Err(error) = stdin.write_all(&message) {
+            // It died at once; its end says more than this error.
+            tracing::warn!(attempt = %id, %error, "a runner did not take its credentials");
+        }
+    }
+    Ok(Launched { child, tether: tether.filter(|_| assignment.tethered) })
+}
+
+/// A runner that could not be started, as a failure.
+pub(super) fn failure(error: &io::Error) -> Failure {
+    let (code, remedy) = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            ("disk_full", "free some space on the worker's disk")
+        }
+        _ => ("runner_failed", "see the worker's log"),
+    };
+    let message = format!("the worker cannot start a runner: {error}; {remedy}");
+    Failure::new(FailureClass::Infrastructure, code, message)
+}

@@ -1,0 +1,238 @@
+//! The folder of one attempt: all that passes between an agent and a runner once the runner was started.
+//!
+//! Each file has one writer. `lease.pb` is the agent's, before the runner starts; `lock`, `pid`, `spool` and
+//! `result.pb` are the runner's; `acked` is the agent's. The runner holds `lock` for life, so that whether it
+//! lives is a question to the kernel, whoever asks and whenever it was started. No secret is ever in here.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use archyard_model::AttemptId;
+use archyard_proto::v1 as proto;
+use prost::Message;
+
+use crate::lock::{Lock, Mode};
+
+/// What a runner is told. Kept in a file, so it names where secrets are and holds none.
+#[derive(Clone, PartialEq, Message)]
+pub struct Assignment {
+    /// The attempt.
+    #[prost(message, optional, tag = "1")]
+    pub attempt: Option<proto::AttemptRef>,
+    /// What to build.
+    #[prost(message, optional, tag = "2")]
+    pub spec: Option<proto::JobSpec>,
+    /// The worker's name, for the log.
+    #[prost(string, tag = "3")]
+    pub worker: String,
+    /// Where the scheduler listens, as `--scheduler` takes it.
+    #[prost(string, tag = "4")]
+    pub scheduler: String,
+    /// The folder with what TLS needs; empty without it.
+    #[prost(string, tag = "5")]
+    pub tls: String,
+    /// Where the Engine listens, as `--engine` takes it.
+    #[prost(string, tag = "6")]
+    pub engine: String,
+    /// The worker's data folder.
+    #[prost(string, tag = "7")]
+    pub data_dir: String,
+    /// The slot it runs in: no two attempts of a worker share one at a time.
+    #[prost(uint32, tag = "8")]
+    pub slot: u32,
+    /// Bytes of compressed layers to keep.
+    #[prost(uint64, tag = "9")]
+    pub layer_cache_bytes: u64,
+    /// Cancel when standard input ends: the agent's death is then the attempt's.
+    #[prost(bool, tag = "10")]
+    pub tethered: bool,
+}
+
+/// What a runner reads from standard input, length-delimited. Memory only.
+#[derive(Clone, PartialEq, Message)]
+pub struct Credentials {
+    /// One per registry.
+    #[prost(message, repeated, tag = "1")]
+    pub registries: Vec<proto::RegistryCredential>,
+}
+
+/// An attempt's folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttemptDir {
+    path: PathBuf,
+}
+
+/// Whoever holds it is the attempt's runner, or stands in its place.
+#[derive(Debug)]
+pub struct RunnerLock(#[expect(dead_code, reason = "held, never looked at")] Lock);
+
+impl AttemptDir {
+    /// The folder at `path`, there or not.
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    /// A new folder for this attempt, with what its runner is told.
+    ///
+    /// # Errors
+    /// When it exists, or the disk refuses.
+    pub fn create(attempts: &Path, id: AttemptId, assignment: &Assignment) -> io::Result<Self> {
+        let dir = Self::at(attempts.join(id.file_name()));
+        fs::create_dir(&dir.path)?;
+        // Whole or not there: an agent that dies right here leaves a folder without an assignment.
+        dir.replace("lease.pb", &assignment.encode_to_vec(), false)?;
+        Ok(dir)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The log.
+    pub fn spool(&self) -> PathBuf {
+        self.path.join("spool")
+    }
+
+    /// What the runner's process itself says, for operators.
+    pub fn runner_log(&self) -> PathBuf {
+        self.path.join("runner.log")
+    }
+
+    /// What the runner was told; none when the folder was never finished.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is not what an agent of this version writes.
+    pub fn assignment(&self) -> io::Result<Option<Assignment>> {
+        self.read("lease.pb")
+    }
+
+    /// How the attempt ended; none while it has not.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn result(&self) -> io::Result<Option<proto::AttemptResult>> {
+        self.read("result.pb")
+    }
+
+    /// Says how the attempt ended, durably. The last thing a runner does.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn set_result(&self, result: &proto::AttemptResult) -> io::Result<()> {
+        self.replace("result.pb", &result.encode_to_vec(), true)
+    }
+
+    /// Whether the scheduler has the result.
+    pub fn is_acked(&self) -> bool {
+        self.path.join("acked").exists()
+    }
+
+    /// The scheduler has the result: it is not told again after a restart.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn set_acked(&self) -> io::Result<()> {
+        File::create(self.path.join("acked")).map(drop)
+    }
+
+    /// The process that holds the lock, or held it last.
+    pub fn pid(&self) -> Option<rustix::process::Pid> {
+        let text = fs::read_to_string(self.path.join("pid")).ok()?;
+        text.trim().parse().ok().and_then(rustix::process::Pid::from_raw)
+    }
+
+    /// Says who runs here.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn set_pid(&self, pid: u32) -> io::Result<()> {
+        self.replace("pid", pid.to_string().as_bytes(), false)
+    }
+
+    /// Takes the runner's place; none while a runner lives.
+    ///
+    /// # Errors
+    /// When the lock's file cannot be opened.
+    pub fn try_lock(&self) -> io::Result<Option<RunnerLock>> {
+        // Opened for writing: an agent that watches this folder is told when the last holder closes it.
+        Ok(Lock::try_open(&self.path.join("lock"), Mode::Exclusive)?.map(RunnerLock))
+    }
+
+    /// Bytes in the spool.
+    pub fn spool_bytes(&self) -> u64 {
+        fs::metadata(self.spool()).map_or(0, |spool| spool.len())
+    }
+
+    /// Removes the folder and all in it.
+    ///
+    /// # Errors
+    /// When something stays.
+    pub fn remove(&self) -> io::Result<()> {
+        match fs::remove_dir_all(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
+    fn read<M: Message + Default>(&self, name: &str) -> io::Result<Option<M>> {
+        match fs::read(self.path.join(name)) {
+            Ok(bytes) => M::decode(bytes.as_slice()).map(Some).map_err(io::Error::other),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes a file that is there whole or not at all.
+    fn replace(&self, name: &str, bytes: &[u8], durable: bool) -> io::Result<()> {
+        let new = self.path.join(format!(".{name}.new"));
+        let mut file = File::create(&new)?;
+        file.write_all(bytes)?;
+        if durable {
+            file.sync_all()?;
+        }
+        fs::rename(&new, self.path.join(name))?;
+        if durable {
+            File::open(&self.path)?.sync_all()?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use archyard_model::{BuildId, FencingToken, JobId};
+
+    fn attempt() -> AttemptId {
+        AttemptId { job: JobId { build: BuildId::from_parts(5, 7), index: 0 }, token: FencingToken(1) }
+    }
+
+    #[test]
+    fn one_runner_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = AttemptDir::create(folder.path(), attempt(), &Assignment::default()).unwrap();
+        let lock = dir.try_lock().unwrap();
+        assert!(lock.is_some() && dir.try_lock().unwrap().is_none());
+        drop(lock);
+        assert!(dir.try_lock().unwrap().is_some());
+    }
+
+    #[test]
+    fn files_come_back_as_they_went() {
+        let folder = tempfile::tempdir().unwrap();
+        let told = Assignment { slot: 3, tethered: true, ..Assignment::default() };
+        let dir = AttemptDir::create(folder.path(), attempt(), &told).unwrap();
+        assert!(AttemptDir::create(folder.path(), attempt(), &told).is_err());
+        assert_eq!(dir.assignment().unwrap(), Some(told));
+        assert_eq!(dir.result().unwrap(), None);
+        let result = proto::AttemptResult { log_bytes: 9, ..Default::default() };
+        dir.set_result(&result).unwrap();
+        assert_eq!(dir.result().unwrap(), Some(result));
+        dir.set_pid(std::process::id()).unwrap();
+        assert_eq!(dir.pid(), Some(rustix::process::getpid()));
+        dir.remove().unwrap();
+        dir.remove().unwrap();
+    }
+}

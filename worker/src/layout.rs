@@ -1,0 +1,74 @@
+//! Where a worker keeps what, under its data folder.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::lock::{Lock, Mode};
+
+/// A worker's data folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    root: PathBuf,
+}
+
+impl Layout {
+    /// The folder at `root`, there or not.
+    pub fn at(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// The folder itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// One folder per attempt.
+    pub fn attempts(&self) -> PathBuf {
+        self.root.join("attempts")
+    }
+
+    /// Contexts and other blobs.
+    pub fn cache(&self) -> PathBuf {
+        self.root.join("cache")
+    }
+
+    /// Compressed layers.
+    pub fn layers(&self) -> PathBuf {
+        self.root.join("layers")
+    }
+
+    /// Which images attempts left in the Engine.
+    pub fn images(&self) -> PathBuf {
+        self.root.join("images")
+    }
+
+    /// Makes the folders.
+    pub(crate) fn create(&self) -> io::Result<()> {
+        for folder in [self.attempts(), self.cache(), self.layers(), self.images()] {
+            fs::create_dir_all(folder)?;
+        }
+        Ok(())
+    }
+
+    /// Claims the folder; none when another agent has it.
+    pub(crate) fn lock_agent(&self) -> io::Result<Option<Lock>> {
+        Lock::try_open(&self.root.join("agent.lock"), Mode::Exclusive)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_agent_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::at(folder.path());
+        layout.create().unwrap();
+        let lock = layout.lock_agent().unwrap();
+        assert!(lock.is_some() && layout.lock_agent().unwrap().is_none());
+        drop(lock);
+        assert!(layout.lock_agent().unwrap().is_some());
+    }
+}

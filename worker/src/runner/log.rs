@@ -1,0 +1,128 @@
+//! The attempt's log, from whoever has something to say to the spool.
+
+use std::io;
+use std::path::Path;
+use std::time::SystemTime;
+
+use archyard_model::{Failure, FailureClass};
+use archyard_proto::v1::LogFrame;
+use archyard_proto::v1::log_frame::{Frame, PhaseStarted};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::spool::Writer;
+
+/// Frames between the Engine and the disk.
+const QUEUE: usize = 256;
+
+/// Takes frames, and has them on disk soon after.
+#[derive(Debug)]
+pub(super) struct Log {
+    sender: mpsc::Sender<LogFrame>,
+    writer: JoinSet<io::Result<()>>,
+}
+
+impl Log {
+    /// A new spool at `path`. Fires `cancel` when it cannot be written any more: a build without a log is not
+    /// worth its end.
+    pub(super) fn create(path: &Path, cancel: CancellationToken) -> io::Result<Self> {
+        let writer = Writer::create(path)?;
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let written = write(writer, receiver).await;
+            if written.is_err() {
+                cancel.cancel();
+            }
+            written
+        });
+        Ok(Self { sender, writer: tasks })
+    }
+
+    /// For frames, in order.
+    pub(super) fn sender(&self) -> mpsc::Sender<LogFrame> {
+        self.sender.clone()
+    }
+
+    /// Says what begins now.
+    pub(super) async fn phase(&self, name: &str, detail: String) {
+        tracing::info!(phase = name, detail, "begins");
+        let frame = Frame::Phase(PhaseStarted { name: name.to_owned(), detail });
+        let frame = LogFrame { at: Some(SystemTime::now().into()), frame: Some(frame) };
+        if self.sender.send(frame).await.is_err() {
+            tracing::debug!("the log is closed");
+        }
+    }
+
+    /// Waits until everything is on disk.
+    pub(super) async fn close(self) -> io::Result<()> {
+        let Self { sender, mut writer } = self;
+        drop(sender);
+        match writer.join_next().await {
+            Some(Ok(written)) => written,
+            Some(Err(error)) => Err(io::Error::other(error)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A log that could not be written, as a failure.
+pub(super) fn failure(spool: &Path, error: &io::Error) -> Failure {
+    let spool = spool.display();
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Failure::new(
+            FailureClass::Infrastructure,
+            "disk_full",
+            format!("the worker's disk is full while writing the log {spool}: free some space there"),
+        ),
+        _ => Failure::new(
+            FailureClass::Infrastructure,
+            "disk_failed",
+            format!("the log {spool} cannot be written: {error}"),
+        ),
+    }
+}
+
+/// Writes until every sender is gone. What waits together is written together.
+async fn write(mut writer: Writer, mut frames: mpsc::Receiver<LogFrame>) -> io::Result<()> {
+    while let Some(frame) = frames.recv().await {
+        writer.append(frame)?;
+        while let Ok(frame) = frames.try_recv() {
+            writer.append(frame)?;
+        }
+        writer.flush()?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spool::Frames;
+    use std::fs::File;
+
+    #[tokio::test]
+    async fn everything_said_is_on_disk_when_closed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("spool");
+        let log = Log::create(&path, CancellationToken::new()).unwrap();
+        log.phase("context", "1 file".to_owned()).await;
+        let sender = log.sender();
+        for _ in 0..1_000 {
+            sender.send(LogFrame::default()).await.unwrap();
+        }
+        drop(sender);
+        log.close().await.unwrap();
+        assert_eq!(Frames::new(File::open(&path).unwrap()).count(), 1_001);
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_cancels_the_attempt() {
+        let cancel = CancellationToken::new();
+        let log = Log::create(Path::new("/dev/full/spool"), cancel.clone());
+        assert!(log.is_err());
+        let error = io::Error::from(io::ErrorKind::StorageFull);
+        assert_eq!(failure(Path::new("/x/spool"), &error).code, "disk_full");
+    }
+}

@@ -1,0 +1,150 @@
+//! What a runner was told, checked.
+
+use std::io::{self, Read};
+
+use archyard_model::convert::{self, JobSpec};
+use archyard_model::{AttemptId, Failure, FailureClass, Invalid};
+use prost::Message as _;
+use secrecy::SecretString;
+
+use crate::attempt::{AttemptDir, Credentials};
+use crate::engine::Credential;
+use crate::layout::Layout;
+use crate::scheduler::Scheduler;
+
+/// All credentials of one attempt.
+const CREDENTIALS_BYTES: u64 = 1024 * 1024;
+
+/// The attempt, the job, and where everything is.
+#[derive(Debug)]
+pub(super) struct Order {
+    pub(super) attempt: AttemptId,
+    pub(super) spec: JobSpec,
+    pub(super) worker: String,
+    pub(super) scheduler: Scheduler,
+    pub(super) engine: String,
+    pub(super) layout: Layout,
+    pub(super) slot: u32,
+    pub(super) layer_cache_bytes: u64,
+    pub(super) tethered: bool,
+}
+
+/// An order that cannot be followed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum OrderError {
+    #[error("no agent has finished this folder: lease.pb is missing")]
+    Missing,
+    #[error("what the agent wrote cannot be read: {0}")]
+    Disk(#[from] io::Error),
+    #[error("the lease is malformed: {0}; are scheduler and worker of one version?")]
+    Malformed(#[from] Invalid),
+    #[error("the credentials on standard input cannot be read: {0}")]
+    Credentials(io::Error),
+}
+
+impl OrderError {
+    pub(super) fn into_failure(self) -> Failure {
+        Failure::new(FailureClass::Infrastructure, "lease_malformed", self.to_string())
+    }
+}
+
+/// Whose folder this is.
+pub(super) fn attempt(dir: &AttemptDir) -> Result<AttemptId, OrderError> {
+    let assignment = dir.assignment()?.ok_or(OrderError::Missing)?;
+    Ok(convert::attempt_from_proto(assignment.attempt)?)
+}
+
+impl Order {
+    pub(super) fn read(dir: &AttemptDir) -> Result<Self, OrderError> {
+        let told = dir.assignment()?.ok_or(OrderError::Missing)?;
+        let spec = told.spec.ok_or_else(|| Invalid::new("spec", "", "it is missing"))?;
+        Ok(Self {
+            attempt: convert::attempt_from_proto(told.attempt)?,
+            spec: convert::spec_from_proto(spec)?,
+            worker: told.worker,
+            scheduler: Scheduler {
+                endpoint: told.scheduler.parse()?,
+                tls: (!told.tls.is_empty()).then(|| told.tls.into()),
+            },
+            engine: told.engine,
+            layout: Layout::at(told.data_dir),
+            slot: told.slot,
+            layer_cache_bytes: told.layer_cache_bytes,
+            tethered: told.tethered,
+        })
+    }
+}
+
+/// Reads one length-delimited message, and no byte after it. None at all is none.
+pub(super) fn credentials(input: &mut impl Read) -> Result<Vec<Credential>, OrderError> {
+    let Some(length) = length(input).map_err(OrderError::Credentials)? else { return Ok(Vec::new()) };
+    if length > CREDENTIALS_BYTES {
+        let problem = format!("{length} bytes are too many; at most {CREDENTIALS_BYTES} are taken");
+        return Err(OrderError::Credentials(io::Error::other(problem)));
+    }
+    let mut bytes = vec![0; usize::try_from(length).unwrap_or_default()];
+    input.read_exact(&mut bytes).map_err(OrderError::Credentials)?;
+    let message = Credentials::decode(bytes.as_slice())
+        .map_err(|error| OrderError::Credentials(io::Error::other(error)))?;
+    let credential = |registry: archyard_proto::v1::RegistryCredential| {
+        // An identity token goes without a user.
+        let by_token = !registry.identity_token.is_empty();
+        let (username, secret) = if by_token {
+            (String::new(), registry.identity_token)
+        } else {
+            (registry.username, registry.password)
+        };
+        Credential { host: registry.host, username, secret: SecretString::from(secret) }
+    };
+    Ok(message.registries.into_iter().map(credential).collect())
+}
+
+/// A varint, byte by byte: nothing behind it may be taken from the stream.
+fn length(input: &mut impl Read) -> io::Result<Option<u64>> {
+    let mut length: u64 = 0;
+    for shift in [0, 7, 14, 21, 28] {
+        let mut byte = [0];
+        match input.read_exact(&mut byte) {
+            Err(error) if shift == 0 && error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+            other => other?,
+        }
+        length |= u64::from(byte[0] & 0x7f) << shift;
+        if byte[0] < 0x80 {
+            return Ok(Some(length));
+        }
+    }
+    Err(io::Error::other("their length is absurd"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use archyard_proto::v1::RegistryCredential;
+    use secrecy::ExposeSecret as _;
+
+    #[test]
+    fn credentials_are_read_and_nothing_after_them() {
+        let password = RegistryCredential {
+            host: "registry.example".to_owned(),
+            username: "u".to_owned(),
+            password: "p".repeat(300),
+            ..Default::default()
+        };
+        let token = RegistryCredential { identity_token: "t".to_owned(), ..password.clone() };
+        let mut bytes = Credentials { registries: vec![password, token] }.encode_length_delimited_to_vec();
+        bytes.extend(b"more");
+        let mut input = bytes.as_slice();
+        let read = credentials(&mut input).unwrap();
+        assert_eq!(input, b"more");
+        assert_eq!((read[0].username.as_str(), read[0].secret.expose_secret().len()), ("u", 300));
+        assert_eq!((read[1].username.as_str(), read[1].secret.expose_secret()), ("", "t"));
+    }
+
+    #[test]
+    fn no_input_is_no_credential_and_half_of_one_an_error() {
+        assert!(credentials(&mut io::empty()).unwrap().is_empty());
+        for bad in [&[5, 1][..], &[0xff; 9], &[0xff, 0xff, 0xff, 0x7f]] {
+            assert!(matches!(credentials(&mut &*bad), Err(OrderError::Credentials(_))), "{bad:?}");
+        }
+    }
+}

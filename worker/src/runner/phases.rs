@@ -1,0 +1,104 @@
+//! What an attempt does, in order: bring the context, build, hand over.
+
+use std::sync::Arc;
+
+use archyard_model::{Failure, FailureClass, ImageResult, Output, limits};
+use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
+
+use super::log::Log;
+use super::order::Order;
+use crate::cache::{Cache, CacheError, Context, Downloads};
+use crate::engine::{
+    BuildError, BuildRequest, Built, Credential, DockerEngine, Engine as _, PushError, PushRequest,
+};
+use crate::images::Images;
+
+/// Runs the attempt. A failure says who is to blame.
+pub(super) async fn run(
+    order: &Order,
+    credentials: Vec<Credential>,
+    log: &Log,
+    cancel: &CancellationToken,
+) -> Result<ImageResult, Failure> {
+    let (dockerfile, context) = bring(order, log, cancel).await.map_err(CacheError::into_failure)?;
+    let engine = DockerEngine::connect(&order.engine).map_err(|error| {
+        Failure::new(FailureClass::Infrastructure, "engine_unreachable", error.to_string())
+    })?;
+    let images = Images::open(&order.layout).in_use().await?;
+
+    log.phase("build", order.engine.clone()).await;
+    let request = request(order, dockerfile, credentials.clone());
+    let built = engine
+        .build(request, Arc::new(context), log.sender(), cancel.clone())
+        .await
+        .map_err(BuildError::into_failure)?;
+    images.keep(built.image);
+    tracing::info!(image = %built.image, steps = built.steps, cached = built.cached_steps, "built");
+
+    match order.spec.output {
+        Output::Check => Ok(ImageResult { manifest: None, config_digest: Some(built.image) }),
+        Output::Push => push(order, &engine, &built, credentials, log, cancel).await,
+    }
+}
+
+/// The pinned Dockerfile, and the context.
+async fn bring(order: &Order, log: &Log, cancel: &CancellationToken) -> Result<(Bytes, Context), CacheError> {
+    let spec = &order.spec;
+    let detail = format!("{} files, {} bytes", spec.context.files, spec.context.total_bytes);
+    log.phase("context", detail).await;
+    let root = order.layout.cache();
+    let cache = Cache::open(&root).map_err(|error| CacheError::disk(root, error))?;
+    let mut downloads = Downloads::new(order.scheduler.clone(), cancel.clone());
+    let dockerfile = cache.small_blob(&spec.dockerfile, limits::DOCKERFILE_BYTES, &mut downloads).await?;
+    let context = cache.context(&spec.context, &mut downloads).await?;
+    Ok((spec.pin(&dockerfile).into(), context))
+}
+
+fn request(order: &Order, dockerfile: Bytes, credentials: Vec<Credential>) -> BuildRequest {
+    let spec = &order.spec;
+    let namespace = format!("{}/{}", spec.pool, spec.project);
+    BuildRequest {
+        build_ref: order.attempt.file_name(),
+        platform: spec.platform.clone(),
+        dockerfile,
+        dockerfile_name: spec.dockerfile_name.clone(),
+        target: spec.target.clone(),
+        build_args: spec.build_args.clone(),
+        labels: spec.labels.clone(),
+        no_cache: spec.no_cache,
+        pull: spec.pull,
+        // Builds of two slots never meet under one key: one of them would send everything again.
+        shared_key: format!("{}/{namespace}/{}", order.worker, order.slot),
+        cache_namespace: namespace,
+        credentials,
+    }
+}
+
+async fn push(
+    order: &Order,
+    engine: &DockerEngine,
+    built: &Built,
+    credentials: Vec<Credential>,
+    log: &Log,
+    cancel: &CancellationToken,
+) -> Result<ImageResult, Failure> {
+    let spec = &order.spec;
+    log.phase("push", spec.repositories.join(", ")).await;
+    let request = PushRequest {
+        image: built.image,
+        repositories: spec.repositories.clone(),
+        insecure_registries: spec.insecure_registries.clone(),
+        credentials,
+        layer_cache: order.layout.layers(),
+        layer_cache_bytes: order.layer_cache_bytes,
+    };
+    let pushed = engine.push(request, log.sender(), cancel.clone()).await.map_err(PushError::into_failure)?;
+    tracing::info!(
+        manifest = %pushed.manifest.digest,
+        sent_bytes = pushed.sent_bytes,
+        compressed_layers = pushed.compressed_layers,
+        "pushed"
+    );
+    Ok(ImageResult { manifest: Some(pushed.manifest), config_digest: Some(pushed.config) })
+}
