@@ -1,1 +1,65 @@
-fn main() {}
+//! The `archyard` command: one binary, several roles.
+//!
+//! This file picks the role and turns its end into an exit code; each command is a file of `commands/`. A runner is
+//! told apart before anything else happens: one starts for every attempt, and has no use for flags or logging.
+
+mod args;
+mod build;
+mod commands;
+mod exit;
+mod farm;
+mod local;
+mod logging;
+mod paths;
+mod progress;
+mod roles;
+mod runtime;
+mod shutdown;
+mod status;
+mod text;
+mod view;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::args::Cli;
+use crate::exit::Exit;
+
+fn main() -> ExitCode {
+    if let Some(dir) = commands::runner::directory(std::env::args_os()) {
+        return finish(commands::runner::run(&dir));
+    }
+    finish(commands::run(Cli::parse().command).map(ExitCode::from))
+}
+
+/// Tells an error in one line on standard error.
+fn finish(result: anyhow::Result<ExitCode>) -> ExitCode {
+    match result {
+        Ok(code) => code,
+        Err(error) if exit::is_broken_pipe(&error) => Exit::Success.into(),
+        Err(error) => {
+            eprintln!("archyard: {}", explain(&error));
+            exit::of(&error).into()
+        }
+    }
+}
+
+/// An error with its causes; a status of the farm in words.
+fn explain(error: &anyhow::Error) -> String {
+    let said = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref::<tonic::Status>().map_or_else(|| cause.to_string(), status::describe)
+    };
+    let mut parts: Vec<String> = Vec::new();
+    for cause in error.chain() {
+        let text = said(cause);
+        // Many errors repeat their cause's words; once is enough.
+        if !parts.last().is_some_and(|last| last.contains(&text)) {
+            parts.push(text);
+        }
+        if cause.is::<tonic::Status>() {
+            break;
+        }
+    }
+    parts.join(": ")
+}

@@ -1,0 +1,99 @@
+//! The command line, as clap reads it. Each command's own flags stand in its file.
+
+use std::path::PathBuf;
+
+use archyard_net::Endpoint;
+use clap::{Args, Parser, Subcommand};
+
+use crate::commands;
+
+/// A self-hosted build farm for multi-platform container images.
+#[derive(Debug, Parser)]
+#[command(
+    name = "archyard",
+    version,
+    propagate_version = false,
+    max_term_width = 100,
+    args_override_self = true,
+    after_help = "\
+Examples:
+  archyard build .                                       build and verify for this machine's platform
+  archyard build --platform linux/amd64,linux/arm64 --push -t registry.example/app:1.0 .
+  archyard ps                                            what the farm does
+  archyard logs -f BUILD                                 follow a build, whoever started it
+  archyard up                                            run a farm here
+
+A farm is found by --farm or ARCHYARD_FARM, else at the default socket; `build` without one runs its own.
+Exit codes: 0 done, 1 failed, 2 usage, 3 farm unavailable, 130 canceled."
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Build an image on every platform asked for, natively
+    Build(Box<commands::build::Args>),
+    /// List builds
+    Ps(commands::ps::Args),
+    /// Show all that is known of a build
+    Show(commands::show::Args),
+    /// Print a build's logs
+    Logs(commands::logs::Args),
+    /// Cancel a build
+    Cancel(commands::cancel::Args),
+    /// List the farm's workers
+    Workers(commands::workers::Args),
+    /// Let a worker finish what it runs and take no more
+    Drain(commands::drain::Args),
+    /// Run a scheduler and a worker in one process
+    Up(commands::up::Args),
+    /// Run a scheduler
+    Scheduler(commands::scheduler::Args),
+    /// Run a worker beside its Engine
+    Worker(commands::worker::Args),
+    /// Run one attempt; workers start this
+    #[command(hide = true)]
+    Runner(commands::runner::Args),
+    /// Certificates of the farm's own authority
+    Cert(commands::cert::Args),
+    /// Print the version
+    Version(commands::version::Args),
+    /// Print a completion script for a shell
+    Completions(commands::completions::Args),
+}
+
+/// Which farm.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Farm")]
+pub(crate) struct FarmArgs {
+    /// The scheduler: unix:PATH, http://127.0.0.1:PORT or https://HOST:PORT [default: the default socket]
+    #[arg(long, env = "ARCHYARD_FARM", value_name = "ENDPOINT", hide_env_values = true)]
+    pub(crate) farm: Option<Endpoint>,
+    /// Folder with ca.pem, cert.pem and key.pem, as `archyard cert issue` writes it
+    #[arg(long, env = "ARCHYARD_TLS_DIR", value_name = "DIR", hide_env_values = true)]
+    pub(crate) tls_dir: Option<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_last_of_a_repeated_flag_counts_and_lists_grow() {
+        let words =
+            ["archyard", "build", "--target", "a", "--target", "b", "-t", "x", "-t", "y", "-q", "-q", "."];
+        let Command::Build(build) = Cli::try_parse_from(words).unwrap().command else { panic!("no build") };
+        assert_eq!(build.target.as_deref(), Some("b"));
+        assert_eq!(build.tags, ["x", "y"]);
+    }
+}

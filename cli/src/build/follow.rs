@@ -1,0 +1,177 @@
+//! Follows a build to its end: its events, and through them the logs of its attempts.
+//!
+//! The scheduler may go away at any time. Both streams resume where they stopped, by sequence number and by byte
+//! offset, and an attached build gets its credentials again; the build itself goes on meanwhile.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use archyard_model::{BuildEvent, EventKind, convert};
+use archyard_proto::v1 as proto;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Status, Streaming};
+
+use crate::build::Updates;
+use crate::build::credentials::Login;
+use crate::build::log::{self, Attempts};
+use crate::build::retry::{Backoff, persist};
+use crate::farm::Farm;
+use crate::progress::Update;
+use crate::status::{describe, is_transient};
+
+/// Which build, and what of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Follow {
+    pub(crate) farm: Farm,
+    pub(crate) build: String,
+    /// Given again whenever the scheduler was away. Empty: the build needs none of ours.
+    pub(crate) logins: Vec<Login>,
+    /// Jobs whose logs are wanted; None: all.
+    pub(crate) jobs: Option<Vec<u16>>,
+    pub(crate) updates: Updates,
+}
+
+impl Follow {
+    /// Returns when the build has ended and all of its logs were told.
+    pub(crate) async fn to_the_end(&self) -> Result<()> {
+        let mut logs = Logs::new(self.clone());
+        let mut after_seq = 0;
+        let mut backoff = Backoff::new();
+        let ended = loop {
+            match self.watch(&mut after_seq, &mut logs).await {
+                Ok(Watched::Ended(event)) => break event,
+                Ok(Watched::CutShort { got_some: true }) => backoff = Backoff::new(),
+                Ok(Watched::CutShort { got_some: false }) => {}
+                Err(status) if is_transient(&status) => {}
+                Err(status) => return Err(status.into()),
+            }
+            self.updates.send(Update::Reachable(false)).await.ok();
+            backoff.pause().await;
+            self.attach().await;
+        };
+        // The end is told last, however far behind the logs are.
+        logs.finish().await;
+        self.updates.send(Update::Event(ended)).await.ok();
+        Ok(())
+    }
+
+    /// Cancels the build as soon as `stop` fires, and repeats it until the farm has heard.
+    pub(crate) async fn cancel_on(&self, stop: &CancellationToken) {
+        stop.cancelled().await;
+        let request = || proto::CancelBuildRequest {
+            build_id: self.build.clone(),
+            reason: "interrupted at its client".to_owned(),
+        };
+        let answer = persist(&self.updates, None, || {
+            let (mut client, request) = (self.farm.builds(), request());
+            async move { client.cancel_build(request).await }
+        });
+        if let Err(status) = answer.await {
+            let note = format!("not canceled: {}; waiting for its end", describe(&status));
+            self.updates.send(Update::Note(note)).await.ok();
+        }
+    }
+
+    async fn watch(&self, after_seq: &mut u64, logs: &mut Logs) -> Result<Watched, Status> {
+        let request = proto::WatchBuildRequest { build_id: self.build.clone(), after_seq: *after_seq };
+        let mut stream: Streaming<proto::BuildEvent> =
+            self.farm.builds().watch_build(request).await?.into_inner();
+        self.updates.send(Update::Reachable(true)).await.ok();
+        let mut got_some = false;
+        loop {
+            let message = match stream.message().await {
+                Ok(Some(message)) => message,
+                Ok(None) => return Ok(Watched::CutShort { got_some }),
+                Err(status) if is_transient(&status) => return Ok(Watched::CutShort { got_some }),
+                Err(status) => return Err(status),
+            };
+            got_some = true;
+            if message.seq <= *after_seq {
+                continue;
+            }
+            *after_seq = message.seq;
+            // A newer scheduler may say what this client has no word for.
+            let Ok(event) = convert::event_from_proto(message) else { continue };
+            if matches!(event.kind, EventKind::Ended { .. }) {
+                return Ok(Watched::Ended(Box::new(event)));
+            }
+            if let Some(event) = logs.event(Box::new(event)) {
+                self.updates.send(Update::Event(event)).await.ok();
+            }
+        }
+    }
+
+    /// Gives an attached build its credentials again. A build that needs none any more says so by an error.
+    async fn attach(&self) {
+        if self.logins.is_empty() {
+            return;
+        }
+        let credentials = self.logins.iter().map(Login::message).collect();
+        let request = proto::AttachBuildRequest { build_id: self.build.clone(), credentials };
+        if let Err(status) = self.farm.builds().attach_build(request).await
+            && !matches!(status.code(), Code::Unavailable | Code::FailedPrecondition)
+        {
+            let note = format!("the build's credentials were not taken: {}", describe(&status));
+            self.updates.send(Update::Note(note)).await.ok();
+        }
+    }
+}
+
+enum Watched {
+    Ended(Box<BuildEvent>),
+    CutShort { got_some: bool },
+}
+
+/// The readers of a build's logs, one per job.
+struct Logs {
+    follow: Follow,
+    jobs: BTreeMap<u16, watch::Sender<Attempts>>,
+    readers: JoinSet<()>,
+}
+
+impl Logs {
+    fn new(follow: Follow) -> Self {
+        Self { follow, jobs: BTreeMap::new(), readers: JoinSet::new() }
+    }
+
+    /// Takes note, and gives the event back unless the reader of its job's log is to tell it, after the last line.
+    fn event(&mut self, event: Box<BuildEvent>) -> Option<Box<BuildEvent>> {
+        match event.kind {
+            EventKind::JobStarted { job, token, .. } => self.job(job, |attempts| attempts.start(token.0)),
+            EventKind::AttemptEnded { job, token, .. } => {
+                self.job(job, |attempts| attempts.ended = attempts.ended.max(token.0));
+            }
+            EventKind::JobEnded { job, .. } => {
+                if let Some(reader) = self.jobs.get(&job) {
+                    reader.send_modify(|attempts| attempts.end(Some(event)));
+                    return None;
+                }
+            }
+            _ => {}
+        }
+        Some(event)
+    }
+
+    fn job(&mut self, job: u16, change: impl FnOnce(&mut Attempts)) {
+        if self.follow.jobs.as_ref().is_some_and(|wanted| !wanted.contains(&job)) {
+            return;
+        }
+        let sender = self.jobs.entry(job).or_insert_with(|| {
+            let (sender, receiver) = watch::channel(Attempts::default());
+            let Follow { farm, build, updates, .. } = self.follow.clone();
+            let source = log::Source { farm, build, job, updates };
+            self.readers.spawn(async move { source.follow(receiver).await });
+            sender
+        });
+        sender.send_modify(change);
+    }
+
+    async fn finish(mut self) {
+        for job in self.jobs.values() {
+            job.send_modify(|attempts| attempts.end(None));
+        }
+        while self.readers.join_next().await.is_some() {}
+    }
+}

@@ -1,0 +1,139 @@
+//! A farm for one build, in this process: what `archyard build` runs when there is none.
+//!
+//! The same scheduler and the same worker over the same protocol; only the socket is nobody else's. What is kept between
+//! builds (contexts, caches) lies in the state folder; two builds at once have a folder each.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use archyard_net::Endpoint;
+use archyard_proto::v1 as proto;
+use archyard_worker::{OnExit, Scheduler};
+use rustix::fs::{FlockOperation, flock};
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::args::FarmArgs;
+use crate::farm::Farm;
+use crate::paths;
+use crate::roles::{scheduler, worker};
+
+/// Builds at once that may each have a farm of their own.
+const FOLDERS: usize = 64;
+/// The longest path of a socket, less its own name.
+const SOCKET_FOLDER: usize = 80;
+/// How long it may take to end; runners cancel themselves when this process is gone.
+const STOP_PATIENCE: Duration = Duration::from_secs(30);
+
+/// A farm that lives as long as this value.
+#[derive(Debug)]
+pub(crate) struct LocalFarm {
+    /// The connection to it.
+    pub(crate) farm: Farm,
+    stop: CancellationToken,
+    roles: JoinSet<Result<()>>,
+    _socket: TempDir,
+    _folder: File,
+}
+
+impl LocalFarm {
+    /// Starts both roles, and connects.
+    pub(crate) async fn start(engine: Option<&str>) -> Result<Self> {
+        let state = paths::state_dir()?.join("local");
+        let (folder, lock) = own_folder(&state)?;
+        let socket = socket_folder(&state)?;
+        let endpoint = Endpoint::Unix(socket.path().join("s.sock"));
+        let stop = CancellationToken::new();
+        let options = scheduler::Options::at(&endpoint);
+        let running = scheduler::start(options, folder.join("scheduler"), stop.clone()).await?;
+        let args = FarmArgs { farm: Some(endpoint.clone()), tls_dir: None };
+        let farm = Farm::connect(endpoint.clone(), &args).await?;
+        // What an earlier client left behind when it was killed is nobody's wish any more.
+        cancel_all(&farm).await?;
+        let mut roles = JoinSet::new();
+        roles.spawn(async move { running.wait().await });
+        let (options, scheduler) = (worker::Options::local(engine), Scheduler { endpoint, tls: None });
+        roles.spawn(worker::run(options, scheduler, folder.join("worker"), OnExit::Stop, stop.clone()));
+        Ok(Self { farm, stop, roles, _socket: socket, _folder: lock })
+    }
+
+    /// Completes when a role has ended though nobody asked it to, and says why.
+    pub(crate) async fn broken(&mut self) -> anyhow::Error {
+        match self.roles.join_next().await {
+            Some(Ok(Err(error))) => error.context("this build's own farm"),
+            Some(Err(error)) => anyhow::Error::from(error).context("this build's own farm"),
+            Some(Ok(Ok(()))) | None => anyhow::anyhow!("this build's own farm ended before the build did"),
+        }
+    }
+
+    /// Ends both roles, and with them whatever they still run.
+    pub(crate) async fn stop(mut self) {
+        self.stop.cancel();
+        let ended = async { while self.roles.join_next().await.is_some() {} };
+        if tokio::time::timeout(STOP_PATIENCE, ended).await.is_err() {
+            tracing::warn!("this build's own farm did not end in time");
+        }
+    }
+}
+
+async fn cancel_all(farm: &Farm) -> Result<()> {
+    let active = [proto::BuildState::Waiting, proto::BuildState::Running, proto::BuildState::Publishing];
+    let states = active.map(Into::into).to_vec();
+    let request = proto::ListBuildsRequest { states, ..Default::default() };
+    for build in farm.builds().list_builds(request).await?.into_inner().builds {
+        let reason = "its client is gone".to_owned();
+        let request = proto::CancelBuildRequest { build_id: build.build_id, reason };
+        // One that publishes goes on, and that is right.
+        farm.builds().cancel_build(request).await.ok();
+    }
+    Ok(())
+}
+
+/// The first folder that no other build has; it is ours for as long as the file stays open.
+fn own_folder(state: &Path) -> Result<(PathBuf, File)> {
+    for number in 1..=FOLDERS {
+        let folder = state.join(number.to_string());
+        std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let path = folder.join("lock");
+        let file = File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            return Ok((folder, file));
+        }
+    }
+    anyhow::bail!("{FOLDERS} builds run without a farm already; run one for all of them: archyard up")
+}
+
+/// A folder for the socket; elsewhere if the path would be too long for one.
+fn socket_folder(state: &Path) -> Result<TempDir> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".s");
+    let folder =
+        if state.as_os_str().len() <= SOCKET_FOLDER { builder.tempdir_in(state) } else { builder.tempdir() };
+    folder.with_context(|| format!("cannot make a folder for a socket in {}", state.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_builds_at_once_have_a_folder_each() {
+        let state = tempfile::tempdir().unwrap();
+        let (first, lock) = own_folder(state.path()).unwrap();
+        let (second, _) = own_folder(state.path()).unwrap();
+        assert_ne!(first, second);
+        drop(lock);
+        assert_eq!(own_folder(state.path()).unwrap().0, first);
+    }
+
+    #[test]
+    fn sockets_have_short_paths() {
+        let state = tempfile::tempdir().unwrap();
+        assert!(socket_folder(state.path()).unwrap().path().starts_with(state.path()));
+        let long = state.path().join("x".repeat(100));
+        assert!(!socket_folder(&long).unwrap().path().starts_with(&long));
+    }
+}

@@ -1,0 +1,207 @@
+//! Progress as lines, for logs of CI systems and for `archyard logs`: every line begins with its platform, steps are
+//! numbered as buildx numbers them, and nothing is ever overwritten.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use archyard_model::{BuildEvent, EventKind, JobState};
+
+use super::update::{Change, Step, StepEnd};
+use super::{Board, Renderer, failure, paint, summary};
+use crate::text;
+
+/// Which parts of the story are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Story {
+    /// A build from this client's point of view, with a summary at its end.
+    Build,
+    /// The logs, and what happens to their platforms.
+    Logs,
+}
+
+/// Writes lines.
+#[derive(Debug)]
+pub(crate) struct Plain<W> {
+    out: W,
+    story: Story,
+    colours: bool,
+    /// The platforms' names, all as wide as the widest.
+    names: Vec<String>,
+    build: String,
+}
+
+impl<W: Write> Plain<W> {
+    /// For the platforms of this board; with colours only where steps may have them.
+    pub(crate) fn new(out: W, story: Story, colours: bool, board: &Board) -> Self {
+        let names: Vec<String> = board.lanes.iter().map(|lane| lane.platform.to_string()).collect();
+        let width = names.iter().map(String::len).max().unwrap_or_default().max("build".len());
+        let wide = |name: &str| format!("{name:<width$} | ");
+        Self {
+            out,
+            story,
+            colours,
+            names: names.iter().map(|name| wide(name)).collect(),
+            build: wide("build"),
+        }
+    }
+
+    fn build(&mut self, line: &str) -> io::Result<()> {
+        writeln!(self.out, "{}{}", self.build, paint(line, self.colours))
+    }
+
+    fn lane(&mut self, lane: usize, line: &str) -> io::Result<()> {
+        match self.names.get(lane) {
+            Some(name) => writeln!(self.out, "{name}{}", paint(line, self.colours)),
+            None => Ok(()),
+        }
+    }
+
+    fn event(&mut self, board: &Board, event: &BuildEvent) -> io::Result<()> {
+        match &event.kind {
+            EventKind::Waiting { reason } => self.build(&format!("waiting: {reason}")),
+            EventKind::Locked { lock } => {
+                for (image, locked) in &lock.images {
+                    if locked.digest.is_none() {
+                        let warning = locked.warning.as_deref().unwrap_or("it could not be resolved");
+                        self.build(&format!("warning: unlocked: {image}: {warning}"))?;
+                    }
+                }
+                Ok(())
+            }
+            EventKind::JobWaiting { job, reason } => self.lane((*job).into(), &format!("waiting: {reason}")),
+            EventKind::JobLeased { .. } | EventKind::Accepted { .. } => Ok(()),
+            EventKind::JobStarted { job, token, worker } => {
+                let again = if token.0 > 1 { format!(" (attempt {token})") } else { String::new() };
+                self.lane((*job).into(), &format!("started on {worker}{again}"))
+            }
+            EventKind::AttemptEnded { job, token, worker, failure, will_retry } => match failure {
+                Some(failure) if *will_retry => self.lane(
+                    (*job).into(),
+                    &format!("attempt {token} on {worker} ended: {failure}; trying again"),
+                ),
+                _ => Ok(()),
+            },
+            EventKind::JobEnded { job, state, failure, .. } => {
+                let took = board.lanes.get(usize::from(*job)).and_then(|lane| lane.took);
+                let took = took.map(|took| format!(" after {}", text::duration(took))).unwrap_or_default();
+                let why = match failure {
+                    Some(failure) if *state == JobState::Failed => format!(": {failure}"),
+                    _ => String::new(),
+                };
+                self.lane((*job).into(), &format!("{state}{took}{why}"))
+            }
+            EventKind::CancelRequested { principal, reason } => {
+                let reason = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+                self.build(&format!("cancel requested by {principal}{reason}"))
+            }
+            EventKind::Publishing { index, .. } => self.build(&format!("publishing {index}")),
+            EventKind::TagMoved(tag) if tag.moved => self.build(&format!("{} is now this build", tag.tag)),
+            EventKind::TagMoved(tag) => self.build(&format!("{} not moved: {}", tag.tag, tag.detail)),
+            // The summary says so, with all that belongs to it.
+            EventKind::Ended { .. } if self.story == Story::Build => Ok(()),
+            EventKind::Ended { state, failure, .. } => match failure {
+                Some(failure) => self.build(&format!("{state}: {failure}")),
+                None => self.build(&state.to_string()),
+            },
+        }
+    }
+
+    fn log(&mut self, lane: usize, step: &Step) -> io::Result<()> {
+        match step {
+            Step::Phase { name, detail } if detail.is_empty() => self.lane(lane, name),
+            Step::Phase { name, detail } => self.lane(lane, &format!("{name}: {detail}")),
+            Step::Started { number, name } => self.lane(lane, &format!("#{number} {name}")),
+            Step::Line { number, at, text, .. } => match at {
+                Some(at) => self.lane(lane, &format!("#{number} {} {text}", offset(*at))),
+                None => self.lane(lane, &format!("#{number} {text}")),
+            },
+            Step::Transferred { number, name, bytes: 0 } => {
+                self.lane(lane, &format!("#{number} {name} done"))
+            }
+            Step::Transferred { number, name, bytes } => {
+                self.lane(lane, &format!("#{number} {name} {} done", text::bytes(*bytes)))
+            }
+            Step::Warning { number, message, line, url } => {
+                let number = number.map(|number| format!("#{number} ")).unwrap_or_default();
+                let line = if *line > 0 { format!(" (line {line})") } else { String::new() };
+                let url = if url.is_empty() { String::new() } else { format!(" {url}") };
+                self.lane(lane, &format!("{number}WARN: {message}{line}{url}"))
+            }
+            Step::Clipped { number, message } => self.lane(lane, &format!("#{number} {message}")),
+            Step::Ended { number, end, .. } => {
+                let said = match end {
+                    StepEnd::Done { took } => format!("DONE {}", text::duration(*took)),
+                    StepEnd::Cached => "CACHED".to_owned(),
+                    StepEnd::Canceled => "CANCELED".to_owned(),
+                    StepEnd::Failed { error } => format!("ERROR: {error}"),
+                };
+                self.lane(lane, &format!("#{number} {said}"))
+            }
+        }
+    }
+}
+
+impl<W: Write + Send> Renderer for Plain<W> {
+    fn change(&mut self, board: &Board, change: &Change) -> io::Result<()> {
+        match change {
+            Change::Note(text) => self.build(text),
+            Change::Uploading { sent_bytes, total_bytes } if sent_bytes == total_bytes => {
+                self.build(&format!("sent {} of context", text::bytes(*total_bytes)))
+            }
+            Change::Uploading { .. } => Ok(()),
+            Change::Submitted { build } => {
+                self.build(&format!("{build}; follow it with: archyard logs -f {build}"))
+            }
+            Change::Event(event) => self.event(board, event),
+            Change::Log { lane, step, .. } => self.log(*lane, step),
+        }
+    }
+
+    fn settle(&mut self, _board: &Board) -> io::Result<()> {
+        self.out.flush()
+    }
+
+    fn finish(&mut self, board: &Board) -> io::Result<()> {
+        if self.story == Story::Build {
+            failure::write(&mut self.out, self.colours, board)?;
+            summary::write(&mut self.out, board)?;
+        }
+        self.out.flush()
+    }
+}
+
+/// Seconds since a step's start, as buildx writes them.
+pub(super) fn offset(at: Duration) -> String {
+    format!("{}.{:03}", at.as_secs(), at.subsec_millis())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing;
+    use super::*;
+
+    fn plain(story: Story, updates: Vec<super::super::Update>) -> String {
+        let mut board = testing::board();
+        let mut out = Vec::new();
+        let mut plain = Plain::new(&mut out, story, false, &board);
+        testing::tell(&mut board, &mut plain, updates);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_build_that_fails() {
+        insta::assert_snapshot!(plain(Story::Build, testing::failed_build()));
+    }
+
+    #[test]
+    fn a_build_that_is_pushed() {
+        insta::assert_snapshot!(plain(Story::Build, testing::pushed_build()));
+    }
+
+    #[test]
+    fn logs_have_no_summary() {
+        let logs = plain(Story::Logs, testing::pushed_build());
+        assert!(logs.contains("linux/386   | #2 0.020 x86_64\n"), "{logs}");
+        assert!(logs.ends_with("build       | succeeded\n"), "{logs}");
+    }
+}

@@ -1,0 +1,46 @@
+//! `-q`: nothing but what must be said. Failures and warnings on standard error; the result is somebody else's.
+
+use std::io::{self, Write};
+
+use super::update::Change;
+use super::{Board, Renderer, failure};
+
+/// Writes notes and failures.
+#[derive(Debug)]
+pub(crate) struct Quiet<W>(pub(crate) W);
+
+impl<W: Write + Send> Renderer for Quiet<W> {
+    fn change(&mut self, _board: &Board, change: &Change) -> io::Result<()> {
+        match change {
+            Change::Note(text) => writeln!(self.0, "{text}"),
+            _ => Ok(()),
+        }
+    }
+
+    fn settle(&mut self, _board: &Board) -> io::Result<()> {
+        self.0.flush()
+    }
+
+    fn finish(&mut self, board: &Board) -> io::Result<()> {
+        failure::write(&mut self.0, false, board)?;
+        self.0.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing;
+    use super::*;
+
+    #[test]
+    fn says_only_what_must_be_said() {
+        let mut out = Vec::new();
+        testing::tell(&mut testing::board(), &mut Quiet(&mut out), testing::pushed_build());
+        assert_eq!(String::from_utf8(out).unwrap(), "");
+        let mut out = Vec::new();
+        testing::tell(&mut testing::board(), &mut Quiet(&mut out), testing::failed_build());
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.contains("ERROR: linux/amd64 on worker-1: Dockerfile:3"), "{text}");
+        assert!(!text.contains("linux/386"), "{text}");
+    }
+}

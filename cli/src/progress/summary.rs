@@ -1,0 +1,46 @@
+//! The last lines of a build: who built what, how long it took, how much was cached.
+
+use std::io::{self, Write};
+
+use archyard_model::JobState;
+
+use super::{Board, Lane};
+use crate::text;
+
+/// Writes a line per platform, and one for the build.
+pub(super) fn write(out: &mut impl Write, board: &Board) -> io::Result<()> {
+    let Some(ended) = &board.ended else { return Ok(()) };
+    let platforms = board.lanes.iter().map(|lane| lane.platform.to_string());
+    let width = platforms.clone().map(|name| name.len()).max().unwrap_or_default();
+    let workers = || board.lanes.iter().map(|lane| lane.worker.as_deref().unwrap_or("-"));
+    let worker_width = workers().map(str::len).max().unwrap_or_default();
+    for ((lane, platform), worker) in board.lanes.iter().zip(platforms).zip(workers()) {
+        let line = format!(
+            "{platform:<width$}  {:<9}  {worker:<worker_width$}  {}",
+            lane.state.to_string(),
+            facts(lane)
+        );
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    let build = board.build.as_deref().unwrap_or_default();
+    writeln!(out, "build {build} {} in {}", ended.state, text::duration(ended.took))
+}
+
+/// `3.2s  5 of 7 steps cached  image sha256:...`
+fn facts(lane: &Lane) -> String {
+    let mut facts = Vec::new();
+    if let Some(took) = lane.took {
+        facts.push(text::duration(took));
+    }
+    let (steps, _, cached) = lane.steps.counts();
+    if steps > 0 && lane.state == JobState::Succeeded {
+        facts.push(format!("{cached} of {} cached", text::count(steps, "step")));
+    }
+    let result = lane.result.as_ref();
+    let manifest = result
+        .and_then(|result| result.manifest.as_ref())
+        .map(|manifest| format!("manifest {}", manifest.digest));
+    let image = result.and_then(|result| result.config_digest).map(|digest| format!("image {digest}"));
+    facts.extend(manifest.or(image));
+    facts.join("  ")
+}

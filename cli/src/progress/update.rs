@@ -1,0 +1,70 @@
+//! What happens to a build, from its client's own work to the bytes a step writes.
+
+use std::time::Duration;
+
+use archyard_model::BuildEvent;
+use archyard_proto::v1::LogFrame;
+
+/// As it arrives.
+#[derive(Debug, Clone)]
+pub(crate) enum Update {
+    /// Worth a line: a warning of the plan, a scheduler that does not answer.
+    Note(String),
+    /// The context goes to the farm; bytes so far, and in all.
+    Uploading { sent_bytes: u64, total_bytes: u64 },
+    /// The farm has the build.
+    Submitted { build: String },
+    /// The farm does not answer, or does so again.
+    Reachable(bool),
+    /// The build's own events.
+    Event(Box<BuildEvent>),
+    /// A frame of the log of a job's attempt.
+    Frame { job: usize, token: u64, frame: LogFrame },
+}
+
+/// As renderers see it: decoded, one thing at a time.
+#[derive(Debug, Clone)]
+pub(crate) enum Change {
+    /// Worth a line.
+    Note(String),
+    /// The context goes to the farm.
+    Uploading { sent_bytes: u64, total_bytes: u64 },
+    /// The farm has the build.
+    Submitted { build: String },
+    /// The build's own events.
+    Event(Box<BuildEvent>),
+    /// Something in a job's log. `lane` is the job's position in the plan.
+    Log { lane: usize, token: u64, step: Step },
+}
+
+/// Something in a log. Numbers are those that people see: steps in the order in which they started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// What the runner does around BuildKit: "context", "build", "export", "push".
+    Phase { name: String, detail: String },
+    /// A step began.
+    Started { number: usize, name: String },
+    /// A line that a step wrote, fit for a terminal. `at` counts from the step's start.
+    Line { number: usize, at: Option<Duration>, stream: u32, text: String },
+    /// A transfer within a step is done.
+    Transferred { number: usize, name: String, bytes: u64 },
+    /// BuildKit warns.
+    Warning { number: Option<usize>, message: String, line: u32, url: String },
+    /// BuildKit cut this step's output here.
+    Clipped { number: usize, message: String },
+    /// A step ended.
+    Ended { number: usize, name: String, end: StepEnd },
+}
+
+/// How a step ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum StepEnd {
+    /// It ran.
+    Done { took: Duration },
+    /// Its result was there already.
+    Cached,
+    /// It was stopped.
+    Canceled,
+    /// It failed.
+    Failed { error: String },
+}

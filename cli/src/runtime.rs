@@ -1,0 +1,21 @@
+//! The async runtime, made where a command needs one.
+
+use std::future::Future;
+
+use anyhow::{Context as _, Result};
+
+/// For commands that ask and print: no thread of its own.
+pub(crate) fn small<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().build().context("cannot start the async runtime")?.block_on(future)
+}
+
+/// For builds and the farm's own processes.
+pub(crate) fn full<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = builder.enable_all().build().context("cannot start the async runtime")?;
+    let result = runtime.block_on(future);
+    // What still blocks (a read of standard input, a slow disk) must not hold up the exit.
+    runtime.shutdown_background();
+    result
+}

@@ -1,0 +1,69 @@
+//! What the farm refused, as one clear line.
+//!
+//! `INVALID_ARGUMENT` carries `google.rpc.BadRequest`, which names fields; those are what a person can act on.
+
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+/// One line for a person: what is wrong, without gRPC's own words.
+pub(crate) fn describe(status: &Status) -> String {
+    if let Some(request) = status.get_details_bad_request()
+        && !request.field_violations.is_empty()
+    {
+        let violations = request.field_violations.iter();
+        let named = violations.map(|violation| {
+            if violation.field.is_empty() || violation.description.starts_with(&violation.field) {
+                violation.description.clone()
+            } else {
+                format!("{}: {}", violation.field, violation.description)
+            }
+        });
+        return one_line(&named.collect::<Vec<_>>().join("; "));
+    }
+    let message = one_line(status.message());
+    match (status.code(), message.is_empty()) {
+        (Code::Unavailable, true) => "the farm does not answer".to_owned(),
+        (Code::Unavailable, false) => format!("the farm does not answer: {message}"),
+        (code, true) => code.description().to_owned(),
+        (_, false) => message,
+    }
+}
+
+/// Whether asking again may help: the scheduler restarts, or the connection broke.
+pub(crate) fn is_transient(status: &Status) -> bool {
+    match status.code() {
+        Code::Unavailable => true,
+        // A connection that breaks in mid-answer surfaces as one of these, with its transport error as the source.
+        Code::Unknown | Code::Internal | Code::Cancelled => std::error::Error::source(status).is_some(),
+        _ => false,
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.split(['\n', '\r']).map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic_types::{ErrorDetails, StatusExt as _};
+
+    use super::*;
+
+    #[test]
+    fn fields_are_named_when_they_are_known() {
+        let mut details = ErrorDetails::new();
+        details.add_bad_request_violation("plan.tags[0]", "\"x:\": expected a tag");
+        let status = Status::with_error_details(Code::InvalidArgument, "bad request", details);
+        assert_eq!(describe(&status), "plan.tags[0]: \"x:\": expected a tag");
+        assert_eq!(describe(&Status::not_found("no build\nX")), "no build X");
+        assert_eq!(describe(&Status::unavailable("")), "the farm does not answer");
+        assert!(!describe(&Status::internal("")).is_empty());
+    }
+
+    #[test]
+    fn only_what_may_pass_is_transient() {
+        assert!(is_transient(&Status::unavailable("x")));
+        assert!(!is_transient(&Status::not_found("x")));
+        assert!(!is_transient(&Status::internal("a defect of the scheduler")));
+    }
+}

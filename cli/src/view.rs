@@ -1,0 +1,329 @@
+//! What `--json` prints: documented in docs/cli.md, and only ever added to.
+//!
+//! Names follow the .proto files; enums are lowercase words, instants RFC 3339, digests with their algorithm.
+//! Made from the messages themselves: what a newer scheduler says and this client has no word for is left out.
+
+use std::collections::BTreeMap;
+
+use archyard_model::convert::{
+    build_state_from_proto, job_state_from_proto, platform_from_proto, time_from_proto,
+};
+use archyard_model::{convert, plan::Plan};
+use archyard_proto::v1 as proto;
+use jiff::Timestamp;
+use serde::{Serialize, Serializer};
+
+/// A line of `ps --json`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Summary {
+    pub(crate) id: String,
+    pub(crate) state: String,
+    pub(crate) project: String,
+    pub(crate) principal: String,
+    pub(crate) platforms: Vec<String>,
+    pub(crate) tags: Vec<String>,
+    #[serde(serialize_with = "rfc3339")]
+    pub(crate) accepted_at: Option<Timestamp>,
+    #[serde(serialize_with = "rfc3339")]
+    pub(crate) ended_at: Option<Timestamp>,
+}
+
+/// The object of `show --json`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Build {
+    pub(crate) id: String,
+    pub(crate) state: String,
+    pub(crate) waiting_reason: Option<String>,
+    pub(crate) principal: String,
+    pub(crate) request_id: String,
+    #[serde(serialize_with = "rfc3339")]
+    pub(crate) accepted_at: Option<Timestamp>,
+    #[serde(serialize_with = "rfc3339")]
+    pub(crate) ended_at: Option<Timestamp>,
+    pub(crate) failure: Option<Failure>,
+    pub(crate) index: Option<Index>,
+    pub(crate) tags: Vec<Tag>,
+    pub(crate) jobs: Vec<Job>,
+    pub(crate) lock: Option<Lock>,
+    pub(crate) plan: Option<Plan>,
+}
+
+/// One platform of a build.
+#[derive(Debug, Serialize)]
+pub(crate) struct Job {
+    pub(crate) platform: String,
+    pub(crate) state: String,
+    pub(crate) waiting_reason: Option<String>,
+    pub(crate) attempts: Vec<Attempt>,
+    pub(crate) result: Option<Image>,
+    pub(crate) failure: Option<Failure>,
+}
+
+/// One try of a job.
+#[derive(Debug, Serialize)]
+pub(crate) struct Attempt {
+    pub(crate) token: u64,
+    pub(crate) worker: String,
+    #[serde(serialize_with = "rfc3339")]
+    pub(crate) started_at: Option<Timestamp>,
+    #[serde(serialize_with = "rfc3339")]
+    pub(crate) ended_at: Option<Timestamp>,
+    pub(crate) failure: Option<Failure>,
+    pub(crate) log_bytes: u64,
+}
+
+/// Why something did not succeed.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Failure {
+    pub(crate) class: &'static str,
+    pub(crate) code: String,
+    pub(crate) message: String,
+    pub(crate) detail: String,
+    pub(crate) exit_code: Option<i32>,
+}
+
+/// What a platform left.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Image {
+    pub(crate) manifest_digest: Option<String>,
+    pub(crate) manifest_bytes: Option<u64>,
+    pub(crate) media_type: Option<String>,
+    pub(crate) config_digest: Option<String>,
+}
+
+/// The published index.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Index {
+    pub(crate) digest: String,
+    pub(crate) bytes: u64,
+}
+
+/// One tag's fate.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Tag {
+    pub(crate) tag: String,
+    pub(crate) moved: bool,
+    pub(crate) detail: Option<String>,
+}
+
+/// What the bases resolved to.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Lock {
+    pub(crate) unlocked: bool,
+    pub(crate) images: Vec<LockedImage>,
+}
+
+/// One base.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct LockedImage {
+    pub(crate) image: String,
+    pub(crate) digest: Option<String>,
+    pub(crate) platforms: Vec<String>,
+    pub(crate) warning: Option<String>,
+}
+
+/// A line of `workers --json`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Worker {
+    pub(crate) name: String,
+    pub(crate) state: &'static str,
+    pub(crate) platforms: Vec<String>,
+    pub(crate) emulated: Vec<String>,
+    pub(crate) slots: u32,
+    pub(crate) used_slots: u32,
+    pub(crate) pool: String,
+    pub(crate) engine: String,
+    pub(crate) version: String,
+    pub(crate) labels: BTreeMap<String, String>,
+    #[serde(serialize_with = "rfc3339")]
+    pub(crate) connected_at: Option<Timestamp>,
+    pub(crate) running: Vec<Running>,
+    pub(crate) problem: Option<String>,
+}
+
+/// An attempt that a worker runs.
+#[derive(Debug, Serialize)]
+pub(crate) struct Running {
+    pub(crate) build: String,
+    pub(crate) job: u32,
+    pub(crate) token: u64,
+}
+
+impl From<proto::BuildSummary> for Summary {
+    fn from(message: proto::BuildSummary) -> Self {
+        Self {
+            state: build_state(message.state()),
+            id: message.build_id,
+            project: message.project,
+            principal: message.principal,
+            platforms: platforms(&message.platforms),
+            tags: message.tags,
+            accepted_at: time(message.accepted_at),
+            ended_at: time(message.ended_at),
+        }
+    }
+}
+
+impl From<proto::BuildRecord> for Build {
+    fn from(message: proto::BuildRecord) -> Self {
+        Self {
+            state: build_state(message.state()),
+            id: message.build_id,
+            waiting_reason: some(message.waiting_reason),
+            principal: message.principal,
+            request_id: message.request_id,
+            accepted_at: time(message.accepted_at),
+            ended_at: time(message.ended_at),
+            failure: message.failure.map(Into::into),
+            index: index(message.index_digest, message.index_bytes),
+            tags: message.tags.into_iter().map(Into::into).collect(),
+            jobs: message.jobs.into_iter().map(Into::into).collect(),
+            lock: message.lock.map(Into::into),
+            plan: message.plan.and_then(|plan| convert::plan_from_proto(plan).ok()),
+        }
+    }
+}
+
+impl From<proto::JobRecord> for Job {
+    fn from(message: proto::JobRecord) -> Self {
+        Self {
+            state: job_state(message.state()),
+            platform: message.platform.as_ref().map(platform).unwrap_or_default(),
+            waiting_reason: some(message.waiting_reason),
+            attempts: message.attempts.into_iter().map(Into::into).collect(),
+            result: message.result.map(Into::into),
+            failure: message.failure.map(Into::into),
+        }
+    }
+}
+
+impl From<proto::AttemptRecord> for Attempt {
+    fn from(message: proto::AttemptRecord) -> Self {
+        Self {
+            token: message.token,
+            worker: message.worker,
+            started_at: time(message.started_at),
+            ended_at: time(message.ended_at),
+            failure: message.failure.map(Into::into),
+            log_bytes: message.log_bytes,
+        }
+    }
+}
+
+impl From<proto::Failure> for Failure {
+    fn from(message: proto::Failure) -> Self {
+        Self {
+            class: match message.failure_class() {
+                proto::FailureClass::User => "user",
+                proto::FailureClass::Infrastructure => "infrastructure",
+                proto::FailureClass::Canceled => "canceled",
+                proto::FailureClass::Unspecified => "unknown",
+            },
+            code: message.code,
+            message: message.message,
+            detail: message.detail,
+            exit_code: (message.exit_code != 0).then_some(message.exit_code),
+        }
+    }
+}
+
+impl From<proto::ImageResult> for Image {
+    fn from(message: proto::ImageResult) -> Self {
+        let pushed = !message.manifest_digest.is_empty();
+        Self {
+            manifest_digest: some(message.manifest_digest),
+            manifest_bytes: pushed.then_some(message.manifest_bytes),
+            media_type: some(message.media_type),
+            config_digest: some(message.config_digest),
+        }
+    }
+}
+
+impl From<proto::TagRecord> for Tag {
+    fn from(message: proto::TagRecord) -> Self {
+        Self { tag: message.tag, moved: message.moved, detail: some(message.detail) }
+    }
+}
+
+impl From<proto::Lock> for Lock {
+    fn from(message: proto::Lock) -> Self {
+        let image = |image: proto::LockedImage| LockedImage {
+            platforms: platforms(&image.platforms),
+            image: image.image,
+            digest: some(image.digest),
+            warning: some(image.warning),
+        };
+        Self { unlocked: message.unlocked, images: message.images.into_iter().map(image).collect() }
+    }
+}
+
+impl From<proto::Worker> for Worker {
+    fn from(message: proto::Worker) -> Self {
+        let running = |attempt: proto::AttemptRef| {
+            let job = attempt.job.unwrap_or_default();
+            Running { build: job.build_id, job: job.index, token: attempt.token }
+        };
+        Self {
+            state: match message.state() {
+                proto::WorkerState::Ready => "ready",
+                proto::WorkerState::Draining => "draining",
+                proto::WorkerState::Lost => "lost",
+                proto::WorkerState::Unspecified => "unknown",
+            },
+            platforms: platforms(&message.platforms),
+            emulated: platforms(&message.emulated),
+            name: message.name,
+            slots: message.slots,
+            used_slots: message.used_slots,
+            pool: message.pool,
+            engine: message.engine,
+            version: message.version,
+            labels: message.labels,
+            connected_at: time(message.connected_at),
+            running: message.running.into_iter().map(running).collect(),
+            problem: some(message.problem),
+        }
+    }
+}
+
+/// A platform as people write it.
+pub(crate) fn platform(message: &proto::Platform) -> String {
+    platform_from_proto(message)
+        .map_or_else(|_| format!("{}/{}", message.os, message.architecture), |platform| platform.to_string())
+}
+
+/// The published index, if there is one.
+pub(crate) fn index(digest: String, bytes: u64) -> Option<Index> {
+    (!digest.is_empty()).then_some(Index { digest, bytes })
+}
+
+/// An instant, if one was given and is one.
+pub(crate) fn time(message: Option<prost_types::Timestamp>) -> Option<Timestamp> {
+    time_from_proto("at", message).ok()
+}
+
+/// A state as a word.
+pub(crate) fn build_state(state: proto::BuildState) -> String {
+    build_state_from_proto(state).map_or_else(|_| "unknown".to_owned(), |state| state.to_string())
+}
+
+/// A state as a word.
+pub(crate) fn job_state(state: proto::JobState) -> String {
+    job_state_from_proto(state).map_or_else(|_| "unknown".to_owned(), |state| state.to_string())
+}
+
+/// Text that is there.
+pub(crate) fn some(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
+}
+
+fn rfc3339<S: Serializer>(at: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+    match at {
+        Some(at) => serializer.collect_str(at),
+        None => serializer.serialize_none(),
+    }
+}
+
+fn platforms(messages: &[proto::Platform]) -> Vec<String> {
+    messages.iter().map(platform).collect()
+}
