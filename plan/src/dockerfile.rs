@@ -154,6 +154,7 @@ impl Found<'_> {
 /// Where each stage starts from. Those not needed are checked too, as BuildKit does.
 fn starts(file: &str, source: &Source, scope: &Scope, job: &Platform) -> Result<Vec<Start>, Error> {
     let mut starts = Vec::with_capacity(source.stages.len());
+    let mut earlier: HashMap<&str, usize> = HashMap::new();
     for (at, stage) in source.stages.iter().enumerate() {
         let fail = |problem: String| Error::Dockerfile { name: file.to_owned(), line: stage.line, problem };
         let word = &stage.image.value;
@@ -165,12 +166,14 @@ fn starts(file: &str, source: &Source, scope: &Scope, job: &Platform) -> Result<
             Some(word) => scope.platform(word).map_err(fail)?,
             None => Some(job.clone()),
         };
-        let earlier = named(&source.stages[..at]).filter(|(other, _)| *other == name.to_lowercase()).last();
-        starts.push(match earlier {
-            Some((_, earlier)) => Start::Stage(earlier),
+        starts.push(match earlier.get(name.to_lowercase().as_str()) {
+            Some(base) => Start::Stage(*base),
             None if name == "scratch" => Start::Scratch,
             None => Start::Image { name, platform },
         });
+        if let Some(name) = &stage.name {
+            earlier.insert(name, at);
+        }
     }
     Ok(starts)
 }

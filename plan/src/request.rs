@@ -103,7 +103,7 @@ pub fn plan(request: &PlanRequest, host: &Host<'_>) -> Result<Planned, Error> {
     let root = context::find_root(host.directory, &request.context)?;
     let file = files::dockerfile(request, host, &root)?;
     let name = file.name.display().to_string();
-    let target = request.target.as_deref();
+    let target = request.target.as_deref().filter(|target| !target.is_empty());
     let question = Question { name: &name, platforms: &platforms, target, build_args: &build_args };
     let found = dockerfile::bases(&file.bytes, &question)?;
     warnings.extend(found.warnings);
@@ -119,7 +119,7 @@ pub fn plan(request: &PlanRequest, host: &Host<'_>) -> Result<Planned, Error> {
         context: snapshot.reference.clone(),
         dockerfile: Blake3::of(&file.bytes),
         dockerfile_name: name,
-        target: request.target.clone(),
+        target: target.map(str::to_owned),
         build_args,
         labels,
         no_cache: request.no_cache,

@@ -131,7 +131,10 @@ impl Read for BlobReader {
             return Ok(0);
         }
         let most = usize::try_from(self.remaining).unwrap_or(usize::MAX).min(buffer.len());
-        let read = self.file.read(&mut buffer[..most])?;
+        let read = match self.file.read(&mut buffer[..most]) {
+            Err(error) if open::is_replaced(&error) => return Err(self.changed()),
+            read => read?,
+        };
         if read == 0 {
             return Err(self.changed());
         }

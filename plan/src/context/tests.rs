@@ -190,7 +190,6 @@ fn an_unchanged_tree_is_not_read_again_and_a_changed_one_is() {
     let cache = tempfile::tempdir().unwrap();
     let scan = || scan(dir.path(), &Ignore::default(), Some(cache.path())).unwrap();
     let fresh = scan();
-    assert_eq!(fs::read_dir(cache.path()).unwrap().count(), 0, "fresh files are not remembered");
     std::thread::sleep(Duration::from_millis(150));
     assert_eq!(scan().reference, fresh.reference);
     let saved = fs::read_dir(cache.path()).unwrap().next().unwrap().unwrap().path();
@@ -209,4 +208,34 @@ fn an_unchanged_tree_is_not_read_again_and_a_changed_one_is() {
 
     fs::write(&saved, "damaged").unwrap();
     assert_eq!(scan().reference, changed.reference);
+}
+
+#[test]
+fn what_is_past_a_limit_is_refused_before_it_is_read() {
+    let dir = tree(&[("f", "")]);
+    let huge = File::options().write(true).open(dir.path().join("f")).unwrap();
+    huge.set_len(limits::CONTEXT_BYTES + 1).unwrap();
+    let error = plain(dir.path()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Usage);
+    assert!(error.to_string().contains("at most 68719476736 bytes; use a .dockerignore"), "{error}");
+}
+
+#[test]
+fn a_path_too_long_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let name = "d".repeat(250);
+    let mut fd: OwnedFd = File::open(dir.path()).unwrap().into();
+    for _ in 0..17 {
+        rustix::fs::mkdirat(&fd, &name, 0o755.into()).unwrap();
+        fd = open::directory(&fd, Path::new(&name)).unwrap();
+    }
+    let error = plain(dir.path()).unwrap_err();
+    assert!(error.to_string().contains("at most 4096 bytes; shorten it"), "{error}");
+}
+
+#[test]
+fn a_snapshot_may_be_shared_between_threads() {
+    fn shared<T: Send + Sync + 'static>() {}
+    shared::<Snapshot>();
+    shared::<Error>();
 }

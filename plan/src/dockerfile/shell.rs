@@ -6,6 +6,8 @@ use std::str::Chars;
 
 use regex::Regex;
 
+/// How long a word may become: arguments that hold each other twice would double without end.
+const LENGTH: usize = 16 * 1024;
 /// How deep `${a:-${b:-...}}` may go.
 const DEPTH: usize = 32;
 
@@ -76,7 +78,7 @@ impl Reader<'_> {
         while let Some(c) = self.chars.next() {
             match c {
                 c if Some(c) == stop => return Ok(out),
-                '$' => out.push_str(&self.variable()?),
+                '$' => self.variable_onto(&mut out)?,
                 '\'' => out.push_str(&self.single_quoted()?),
                 '"' => out.push_str(&self.double_quoted()?),
                 c if c == self.escape => {
@@ -111,7 +113,7 @@ impl Reader<'_> {
             match self.chars.next() {
                 None => return Err("a '\"' is never closed".to_owned()),
                 Some('"') => return Ok(out),
-                Some('$') => out.push_str(&self.variable()?),
+                Some('$') => self.variable_onto(&mut out)?,
                 Some(c) if c == self.escape => {
                     let escape = self.escape;
                     match self.chars.next_if(|next| matches!(*next, '"' | '$') || *next == escape) {
@@ -122,6 +124,14 @@ impl Reader<'_> {
                 Some(c) => out.push(c),
             }
         }
+    }
+
+    fn variable_onto(&mut self, out: &mut String) -> Result<(), String> {
+        out.push_str(&self.variable()?);
+        if out.len() > LENGTH {
+            return Err(format!("it grows past {LENGTH} bytes"));
+        }
+        Ok(())
     }
 
     /// What follows a `$`.
@@ -272,6 +282,7 @@ mod tests {
             ("${b:?please}", "b: please; pass --build-arg b=..."),
             ("${empty:?}", "must be set"),
             (&"${a:-".repeat(100_000), "nested deeper"),
+            (&"$path".repeat(100_000), "grows past"),
         ] {
             let error = run(word).unwrap_err();
             assert!(error.contains(problem), "{word:.20}: {error}");

@@ -219,6 +219,20 @@ fn errors_name_the_line_and_the_remedy() {
     assert_eq!(error, "--target \"bulider\": the Dockerfile has no such stage; it has builder, utilities");
 }
 
+/// Whoever writes a Dockerfile must not be able to keep a scheduler busy with it.
+#[test]
+fn a_hostile_file_ends_soon() {
+    let mut laughs = String::from("ARG A0=ha\n");
+    for n in 1..64 {
+        laughs.push_str(&format!("ARG A{n}=$A{}$A{}\n", n - 1, n - 1));
+    }
+    assert!(error(&(laughs + "FROM a\n")).contains("grows past"));
+    let many: String = (0..50_000).map(|n| format!("FROM scratch AS s{n}\n")).collect();
+    assert_eq!(one(&many), [""; 0]);
+    let chain: String = (0..20_000).map(|n| format!("FROM s{n} AS s{}\n", n + 1)).collect();
+    assert_eq!(one(&chain), ["1 From s0=s0:latest@linux/amd64"]);
+}
+
 #[test]
 fn a_foreign_frontend_may_have_its_own_words() {
     let text = "# syntax=example.com/own:1\nINCLUDE x\n";

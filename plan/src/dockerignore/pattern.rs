@@ -19,8 +19,9 @@ pub(super) enum Pattern {
     Suffix { text: String, at_slash: bool },
     /// `*.log` (`at_root`: only in the context's root) and `**/*.log`. The text holds no `/`.
     NameSuffix { text: String, at_root: bool },
-    /// Anything else: `start` is what every match begins with.
-    General { start: String, regex: Regex },
+    /// Anything else: every match begins with `start` and ends with `end`, which spares most paths the
+    /// expression.
+    General { start: String, end: String, regex: Regex },
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -41,6 +42,15 @@ enum Token {
         negated: bool,
         ranges: Vec<(char, char)>,
     },
+}
+
+impl Token {
+    fn literal(&self) -> Option<char> {
+        match self {
+            Self::Literal(c) => Some(*c),
+            _ => None,
+        }
+    }
 }
 
 impl Pattern {
@@ -73,16 +83,12 @@ impl Pattern {
             }
             _ => {}
         }
-        let start = tokens
-            .iter()
-            .map_while(|token| match token {
-                Token::Literal(c) => Some(*c),
-                _ => None,
-            })
-            .collect();
+        let start = tokens.iter().map_while(Token::literal).collect();
+        let backwards: String = tokens.iter().rev().map_while(Token::literal).collect();
+        let end = backwards.chars().rev().collect();
         let regex = Regex::new(&to_regex(&tokens))
             .map_err(|_| "it is too large; split it into several lines".to_owned())?;
-        Ok(Self::General { start, regex })
+        Ok(Self::General { start, end, regex })
     }
 
     /// Whether this very path matches; what its parents do is the caller's affair.
@@ -96,7 +102,9 @@ impl Pattern {
             Self::NameSuffix { text, at_root } => {
                 path.ends_with(text.as_str()) && !(*at_root && path.contains('/'))
             }
-            Self::General { start, regex } => path.starts_with(start.as_str()) && regex.is_match(path),
+            Self::General { start, end, regex } => {
+                path.starts_with(start.as_str()) && path.ends_with(end.as_str()) && regex.is_match(path)
+            }
         }
     }
 
@@ -119,13 +127,7 @@ impl Pattern {
 }
 
 fn literal(tokens: &[Token]) -> Option<String> {
-    tokens
-        .iter()
-        .map(|token| match token {
-            Token::Literal(c) => Some(*c),
-            _ => None,
-        })
-        .collect()
+    tokens.iter().map(Token::literal).collect()
 }
 
 fn tokenize(text: &str) -> Result<Vec<Token>, String> {
@@ -199,5 +201,9 @@ fn to_regex(tokens: &[Token]) -> String {
 #[cfg(test)]
 pub(super) fn general(text: &str) -> Option<Pattern> {
     let tokens = tokenize(text).ok()?;
-    Some(Pattern::General { start: String::new(), regex: Regex::new(&to_regex(&tokens)).ok()? })
+    Some(Pattern::General {
+        start: String::new(),
+        end: String::new(),
+        regex: Regex::new(&to_regex(&tokens)).ok()?,
+    })
 }
