@@ -80,6 +80,6 @@ mod tests {
     async fn asks_for_a_certificate_before_dialing() {
         let endpoint: Endpoint = "https://farm.example:7443".parse().unwrap();
         let error = connect(&endpoint, None).await.unwrap_err().to_string();
-        assert!(error.contains("--tls"), "{error}");
+        assert!(error.contains("--tls-dir"), "{error}");
     }
 }

@@ -80,7 +80,9 @@ impl FromStr for Endpoint {
             return Ok(Self::Https { host, port });
         }
         if !is_loopback(&host) {
-            return Err(wrong("plain http is for this machine only; write https://HOST:PORT and give --tls"));
+            return Err(wrong(
+                "plain http is for this machine only; write https://HOST:PORT and give --tls-dir",
+            ));
         }
         Ok(Self::Http { host, port })
     }

@@ -17,7 +17,7 @@ pub enum Error {
     },
     /// Mutual TLS without a certificate of one's own.
     #[error(
-        "{endpoint} asks for a client certificate; give the folder that `archyard cert issue` wrote with --tls"
+        "{endpoint} asks for a client certificate; give the folder that `archyard cert issue` wrote with --tls-dir"
     )]
     NoCertificate {
         /// Where.

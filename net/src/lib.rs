@@ -6,9 +6,11 @@
 mod dial;
 mod endpoint;
 mod error;
+mod listen;
 mod tls;
 
 pub use dial::connect;
 pub use endpoint::Endpoint;
 pub use error::Error;
+pub use listen::{ListenError, SocketFile, listen_unix};
 pub use tls::ClientTls;
