@@ -1,0 +1,18 @@
+//! Contexts and other bytes, by the BLAKE3 of their content, on this machine's disk.
+//!
+//! A blob appears under its name whole, verified and synced, or not at all. A context's manifest appears only once
+//! every file it names is here: whoever finds it need not ask for them. All calls block; services run them on the
+//! blocking pool, one message at a time, so that no transfer is ever held whole in memory.
+
+mod error;
+mod ingest;
+mod manifest;
+mod read;
+mod store;
+#[cfg(test)]
+mod tests;
+
+pub use error::Error;
+pub use ingest::{Ingest, Stored};
+pub use read::Reader;
+pub use store::Store;
