@@ -1,0 +1,80 @@
+//! What a registry offers under a reference: a digest, and the platforms behind it.
+
+use archyard_model::{Platform, Reference, Sha256};
+use serde::Deserialize;
+
+use crate::registry::{Error, Registry};
+
+/// An image as its registry has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Offer {
+    /// Of the index, or of a lone manifest.
+    pub(super) digest: Sha256,
+    /// Those this farm has words for, in the index's order.
+    pub(super) platforms: Vec<Platform>,
+    /// No index: it serves its one platform, and Engines would take it for any.
+    pub(super) lone: bool,
+}
+
+/// An index or a manifest, as far as platforms need it.
+#[derive(Debug, Deserialize)]
+struct Document {
+    manifests: Option<Vec<Entry>>,
+    config: Option<Descriptor>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Entry {
+    platform: Option<Words>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Descriptor {
+    digest: String,
+    size: u64,
+}
+
+/// A platform in an index, or in an image's config.
+#[derive(Debug, Deserialize)]
+struct Words {
+    #[serde(default)]
+    os: String,
+    #[serde(default)]
+    architecture: String,
+    #[serde(default)]
+    variant: String,
+}
+
+impl Words {
+    /// None for what this farm has no word for: attestations (`unknown/unknown`), other systems.
+    fn platform(&self) -> Option<Platform> {
+        Platform::new(&self.os, &self.architecture, &self.variant).ok()
+    }
+}
+
+/// Asks for an image; for a lone manifest reads its config too.
+pub(super) async fn of(registry: &Registry, image: &Reference) -> Result<Offer, Error> {
+    let manifest = registry.manifest(image).await?;
+    let wrong = |detail: String| Error {
+        registry: image.registry().to_owned(),
+        cause: crate::registry::Cause::Refused,
+        detail,
+    };
+    let document: Document =
+        serde_json::from_slice(&manifest.bytes).map_err(|error| wrong(error.to_string()))?;
+    if let Some(entries) = document.manifests {
+        let mut platforms = Vec::new();
+        for platform in entries.iter().filter_map(|entry| entry.platform.as_ref()?.platform()) {
+            if !platforms.contains(&platform) {
+                platforms.push(platform);
+            }
+        }
+        return Ok(Offer { digest: manifest.digest, platforms, lone: false });
+    }
+    let config = document.config.ok_or_else(|| wrong("a manifest without a config".to_owned()))?;
+    let digest = config.digest.parse().map_err(|_| wrong(format!("a config of digest {}", config.digest)))?;
+    let config = registry.blob(image, digest, config.size).await?;
+    let words: Words =
+        serde_json::from_slice(&config).map_err(|error| wrong(format!("its config: {error}")))?;
+    Ok(Offer { digest: manifest.digest, platforms: words.platform().into_iter().collect(), lone: true })
+}

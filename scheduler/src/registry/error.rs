@@ -1,0 +1,138 @@
+//! Why a registry did not give or take something.
+
+use archyard_model::Reference;
+use oci_client::errors::{OciDistributionError, OciErrorCode};
+
+/// A request that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{registry}: {detail}")]
+pub struct Error {
+    /// `host[:port]`.
+    pub registry: String,
+    /// Who is to blame.
+    pub cause: Cause,
+    /// What the registry or the network said, in one line.
+    pub detail: String,
+}
+
+/// Who is to blame for a failed request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// No such image, tag or repository.
+    NotFound,
+    /// The account, or nobody's account, may not.
+    Denied,
+    /// Nobody answers, or not in time.
+    Unreachable,
+    /// It answers that it cannot now: 5xx, or too many requests.
+    Failing,
+    /// It refuses, or gave what is no manifest: trying again changes nothing.
+    Refused,
+}
+
+impl Cause {
+    /// Whether the same request may succeed later.
+    pub fn is_passing(self) -> bool {
+        matches!(self, Self::Unreachable | Self::Failing)
+    }
+}
+
+impl Error {
+    /// An answer that does not make sense.
+    pub(super) fn refused(image: &Reference, detail: impl Into<String>) -> Self {
+        Self { registry: image.registry().to_owned(), cause: Cause::Refused, detail: detail.into() }
+    }
+
+    /// Nobody answered in time.
+    pub(super) fn timeout(image: &Reference) -> Self {
+        let detail = "no answer in time".to_owned();
+        Self { registry: image.registry().to_owned(), cause: Cause::Unreachable, detail }
+    }
+
+    pub(super) fn new(image: &Reference, error: &OciDistributionError) -> Self {
+        let (cause, detail) = classify(error);
+        let detail = detail.split_whitespace().collect::<Vec<_>>().join(" ");
+        Self { registry: image.registry().to_owned(), cause, detail }
+    }
+}
+
+fn classify(error: &OciDistributionError) -> (Cause, String) {
+    match error {
+        OciDistributionError::RequestError(error) => (Cause::Unreachable, innermost(error)),
+        OciDistributionError::UnauthorizedError { .. } => {
+            (Cause::Denied, "authentication required".to_owned())
+        }
+        OciDistributionError::AuthenticationFailure(said) => (Cause::Denied, shortened(said)),
+        OciDistributionError::ServerError { code, message, .. } => {
+            (of_status(*code), format!("HTTP {code} {}", shortened(message)))
+        }
+        OciDistributionError::RegistryError { envelope, .. } => {
+            let cause = envelope.errors.first().map_or(Cause::Refused, |error| of_code(&error.code));
+            let said: Vec<&str> = envelope.errors.iter().map(|error| error.message.as_str()).collect();
+            (cause, shortened(&said.join("; ")))
+        }
+        OciDistributionError::ImageManifestNotFoundError(said) => (Cause::NotFound, shortened(said)),
+        other => (Cause::Refused, shortened(&other.to_string())),
+    }
+}
+
+fn of_status(code: u16) -> Cause {
+    match code {
+        401 | 403 => Cause::Denied,
+        404 => Cause::NotFound,
+        429 | 500..=599 => Cause::Failing,
+        _ => Cause::Refused,
+    }
+}
+
+fn of_code(code: &OciErrorCode) -> Cause {
+    match code {
+        OciErrorCode::Unauthorized | OciErrorCode::Denied => Cause::Denied,
+        OciErrorCode::ManifestUnknown
+        | OciErrorCode::NameUnknown
+        | OciErrorCode::NotFound
+        | OciErrorCode::BlobUnknown => Cause::NotFound,
+        OciErrorCode::Toomanyrequests => Cause::Failing,
+        _ => Cause::Refused,
+    }
+}
+
+/// What a stranger's server said, not at any length.
+fn shortened(text: &str) -> String {
+    text.chars().take(200).collect()
+}
+
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    shortened(&cause.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_who_is_to_blame() {
+        let server =
+            |code| OciDistributionError::ServerError { code, url: String::new(), message: "x".to_owned() };
+        for (code, cause) in [
+            (401, Cause::Denied),
+            (403, Cause::Denied),
+            (404, Cause::NotFound),
+            (429, Cause::Failing),
+            (503, Cause::Failing),
+            (400, Cause::Refused),
+        ] {
+            let image = "registry.example/a:1".parse().unwrap();
+            let error = Error::new(&image, &server(code));
+            assert_eq!(error.cause, cause, "{code}");
+            assert_eq!(error.registry, "registry.example");
+        }
+        assert!(
+            Cause::Failing.is_passing() && Cause::Unreachable.is_passing() && !Cause::Denied.is_passing()
+        );
+    }
+}
