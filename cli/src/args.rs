@@ -1,6 +1,7 @@
 //! The command line, as clap reads it. Each command's own flags stand in its file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use archyard_net::Endpoint;
 use clap::{Args, Parser, Subcommand};
@@ -65,16 +66,40 @@ pub(crate) enum Command {
     Completions(commands::completions::Args),
 }
 
-/// Which farm.
+/// Which farm. A variable that is set and empty is as one that is not set.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Farm")]
 pub(crate) struct FarmArgs {
     /// The scheduler: unix:PATH, http://127.0.0.1:PORT or https://HOST:PORT [default: the default socket]
     #[arg(long, env = "ARCHYARD_FARM", value_name = "ENDPOINT", hide_env_values = true)]
-    pub(crate) farm: Option<Endpoint>,
+    farm: Option<Named<Endpoint>>,
     /// Folder with ca.pem, cert.pem and key.pem, as `archyard cert issue` writes it
     #[arg(long, env = "ARCHYARD_TLS_DIR", value_name = "DIR", hide_env_values = true)]
-    pub(crate) tls_dir: Option<PathBuf>,
+    tls_dir: Option<Named<PathBuf>>,
+}
+
+impl FarmArgs {
+    /// The farm that was named.
+    pub(crate) fn endpoint(&self) -> Option<&Endpoint> {
+        self.farm.as_ref()?.0.as_ref()
+    }
+
+    /// Where the certificate lies.
+    pub(crate) fn tls_dir(&self) -> Option<&Path> {
+        self.tls_dir.as_ref()?.0.as_deref()
+    }
+}
+
+/// A value that counts unless it is empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Named<T>(pub(crate) Option<T>);
+
+impl<T: FromStr> FromStr for Named<T> {
+    type Err = T::Err;
+
+    fn from_str(text: &str) -> Result<Self, T::Err> {
+        if text.is_empty() { Ok(Self(None)) } else { text.parse().map(|value| Self(Some(value))) }
+    }
 }
 
 #[cfg(test)]

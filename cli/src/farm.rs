@@ -4,6 +4,7 @@
 //! than the one that was asked for.
 
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use anyhow::Result;
 use archyard_net::{ClientTls, Endpoint, Error};
@@ -27,22 +28,22 @@ impl Farm {
     /// Connects to the farm that was named, or that listens at the default socket.
     pub(crate) async fn find(args: &FarmArgs) -> Result<Self> {
         match Self::known(args) {
-            Some(endpoint) => Self::connect(endpoint, args).await,
+            Some(endpoint) => Self::connect(endpoint, args.tls_dir()).await,
             None => Err(Refusal::unavailable(nowhere())),
         }
     }
 
     /// Where [`find`](Self::find) would go. None: no farm was named, and nobody listens at the default socket.
     pub(crate) fn known(args: &FarmArgs) -> Option<Endpoint> {
-        args.farm.clone().or_else(|| {
+        args.endpoint().cloned().or_else(|| {
             let socket = paths::default_socket()?;
             UnixStream::connect(&socket).is_ok().then_some(Endpoint::Unix(socket))
         })
     }
 
     /// Connects there.
-    pub(crate) async fn connect(endpoint: Endpoint, args: &FarmArgs) -> Result<Self> {
-        let tls = match &args.tls_dir {
+    pub(crate) async fn connect(endpoint: Endpoint, tls_dir: Option<&Path>) -> Result<Self> {
+        let tls = match tls_dir {
             Some(dir) if endpoint.needs_tls() => {
                 Some(ClientTls::from_dir(dir).map_err(|error| Refusal::usage(error.to_string()))?)
             }

@@ -16,7 +16,6 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::FarmArgs;
 use crate::farm::Farm;
 use crate::paths;
 use crate::roles::{scheduler, worker};
@@ -49,8 +48,7 @@ impl LocalFarm {
         let stop = CancellationToken::new();
         let options = scheduler::Options::at(&endpoint);
         let running = scheduler::start(options, folder.join("scheduler"), stop.clone()).await?;
-        let args = FarmArgs { farm: Some(endpoint.clone()), tls_dir: None };
-        let farm = Farm::connect(endpoint.clone(), &args).await?;
+        let farm = Farm::connect(endpoint.clone(), None).await?;
         // What an earlier client left behind when it was killed is nobody's wish any more.
         cancel_all(&farm).await?;
         let mut roles = JoinSet::new();

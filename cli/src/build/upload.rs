@@ -53,7 +53,7 @@ pub(crate) async fn upload(farm: &Farm, planned: &Arc<Planned>, updates: &Update
         match send(farm, planned, missing, updates).await {
             // The scheduler restarts, perhaps: what it has by then is not sent again.
             Err(error) if tries < TRIES && error.downcast_ref::<Status>().is_some_and(is_transient) => {
-                tries += 1
+                tries += 1;
             }
             Err(error) => return Err(error.context("the context could not be uploaded")),
             Ok(()) => return Ok(()),

@@ -123,7 +123,7 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
 async fn build(args: Args, prepared: Prepared) -> Result<Exit> {
     let plan = prepared.planned.plan.clone();
     let (farm, mut local) = match Farm::known(&args.farm) {
-        Some(endpoint) => (Farm::connect(endpoint, &args.farm).await?, None),
+        Some(endpoint) => (Farm::connect(endpoint, args.farm.tls_dir()).await?, None),
         None => {
             let local = LocalFarm::start(args.engine.as_deref()).await?;
             (local.farm.clone(), Some(local))
@@ -199,7 +199,7 @@ fn print(prepared: &Prepared) -> Result<Exit> {
         writeln!(err, "{warning}")?;
     }
     let mut out = BufWriter::new(std::io::stdout().lock());
-    serde_json::to_writer_pretty(&mut out, &prepared.planned.plan)?;
+    serde_json::to_writer_pretty(&mut out, &prepared.planned.printed())?;
     writeln!(out)?;
     out.flush()?;
     Ok(Exit::Success)

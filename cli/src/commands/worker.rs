@@ -6,6 +6,7 @@ use anyhow::Result;
 use archyard_net::Endpoint;
 use archyard_worker::{OnExit, Scheduler};
 
+use crate::args::Named;
 use crate::exit::{Exit, Refusal};
 use crate::roles::worker::{self, Options};
 use crate::{logging, paths, runtime, shutdown};
@@ -27,7 +28,7 @@ pub(crate) struct Args {
     scheduler: Option<Endpoint>,
     /// Folder with ca.pem, cert.pem and key.pem, as `archyard cert issue` writes it
     #[arg(long, env = "ARCHYARD_TLS_DIR", value_name = "DIR", hide_env_values = true)]
-    tls_dir: Option<PathBuf>,
+    tls_dir: Option<Named<PathBuf>>,
     #[command(flatten)]
     options: Options,
     /// Attempts, caches and logs [default: /var/lib/archyard/worker for root, else in XDG_STATE_HOME]
@@ -46,12 +47,13 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
             Refusal::usage("--scheduler: XDG_RUNTIME_DIR is not set, so there is no default socket; name one")
         })?),
     };
-    if endpoint.needs_tls() && args.tls_dir.is_none() {
+    let tls = args.tls_dir.and_then(|dir| dir.0);
+    if endpoint.needs_tls() && tls.is_none() {
         return Err(Refusal::usage(format!(
             "{endpoint} asks for a client certificate; give the folder that `archyard cert issue` wrote with --tls-dir"
         )));
     }
-    let scheduler = Scheduler { endpoint, tls: args.tls_dir };
+    let scheduler = Scheduler { endpoint, tls };
     let data_dir = args.data_dir.map_or_else(|| paths::data_dir("worker"), Ok)?;
     runtime::full(async {
         let (stop, _signals) = shutdown::on_signals()?;

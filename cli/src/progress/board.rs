@@ -184,7 +184,7 @@ impl Board {
             EventKind::Waiting { reason } => self.waiting = Some(reason.clone()),
             EventKind::Locked { .. } => self.waiting = None,
             EventKind::JobWaiting { job, reason } => {
-                self.lane(*job, |lane| lane.waiting = Some(reason.clone()))
+                self.lane(*job, |lane| lane.waiting = Some(reason.clone()));
             }
             EventKind::JobLeased { job, token, worker } => self.lane(*job, |lane| {
                 lane.state = JobState::Leased;

@@ -159,7 +159,7 @@ impl Columns {
         }
         match (lane.state, &lane.waiting, &lane.phase) {
             (JobState::Queued, Some(reason), _) => {
-                parts.push(yellow().apply_to(format!("waiting: {reason}")).to_string())
+                parts.push(yellow().apply_to(format!("waiting: {reason}")).to_string());
             }
             (JobState::Queued, None, _) => parts.push(dim().apply_to("queued").to_string()),
             (JobState::Leased, _, _) => parts.push(dim().apply_to("starting").to_string()),
