@@ -43,8 +43,9 @@ pub(super) async fn build(
     };
     let connected = async { tokio::try_join!(Control::connect(endpoint), Session::open(endpoint, served)) };
     let (control, _session) = tokio::select! {
-        connected = connected => connected.map_err(|error| unreachable(&error))?,
+        biased;
         () = cancel.cancelled() => return Err(BuildError::Canceled),
+        connected = connected => connected.map_err(|error| unreachable(&error))?,
     };
     let mut watch = Watch { endpoint, progress: Progress::default(), sink: progress };
     let solved = watch.solve(&control, &request, &cancel).await?;

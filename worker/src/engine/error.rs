@@ -53,6 +53,12 @@ pub enum PushError {
 }
 
 impl PushError {
+    /// The Engine that holds the image does not answer.
+    pub(super) fn unreachable(error: &EngineError) -> Self {
+        let class = FailureClass::Infrastructure;
+        Self::Infrastructure(Failure::new(class, "engine_unreachable", error.to_string()))
+    }
+
     /// The same in the model's words.
     pub fn into_failure(self) -> Failure {
         let message = self.to_string();

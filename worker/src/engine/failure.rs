@@ -44,13 +44,6 @@ const NETWORK: &[&str] = &[
     "context deadline exceeded",
     "unexpected eof",
     "toomanyrequests",
-    "429 too many requests",
-    "unexpected status code 5",
-    "unexpected status: 5",
-    "500 internal server error",
-    "502 bad gateway",
-    "503 service unavailable",
-    "504 gateway timeout",
 ];
 
 /// The Engine or its machine.
@@ -67,13 +60,7 @@ const MACHINE: &[&str] = &[
 ];
 
 /// The registry does not let this caller in.
-const DENIED: &[&str] = &[
-    "pull access denied",
-    "insufficient_scope",
-    "authorization failed",
-    "401 unauthorized",
-    "403 forbidden",
-];
+const DENIED: &[&str] = &["pull access denied", "insufficient_scope", "authorization failed"];
 
 /// Judges the error of a Solve that BuildKit itself ended.
 pub(super) fn judge(status: &Status, progress: &Progress, request: &BuildRequest) -> BuildError {
@@ -133,10 +120,11 @@ fn judge_text(message: &str, exit_code: Option<i32>, instruction: &str, tail: &[
     if has(MACHINE) {
         return infrastructure("engine_failed", format!("the worker's Engine failed: {message}"));
     }
-    if has(NETWORK) {
+    let http = http_status_in(&lower);
+    if has(NETWORK) || matches!(http, Some(408 | 429 | 500..)) {
         return infrastructure("registry_unreachable", message.to_owned());
     }
-    if has(DENIED) {
+    if has(DENIED) || matches!(http, Some(401 | 403)) {
         return user(
             "base_denied",
             format!("{message}; run docker login for that registry, or check the name"),
@@ -145,7 +133,14 @@ fn judge_text(message: &str, exit_code: Option<i32>, instruction: &str, tail: &[
     if has(&["no match for platform", "does not match the specified platform"]) {
         return user("base_lacks_platform", message.to_owned());
     }
-    if has(&["dockerfile parse error", "failed to parse", "unknown instruction", "circular dependency"]) {
+    if has(&[
+        "dockerfile parse error",
+        "failed to parse",
+        "unknown instruction",
+        "circular dependency",
+        "no build stage",
+        "cannot be empty",
+    ]) {
         return user("dockerfile_invalid", message.to_owned());
     }
     if has(&["target stage"]) {
@@ -157,7 +152,9 @@ fn judge_text(message: &str, exit_code: Option<i32>, instruction: &str, tail: &[
         let reason = reason.strip_suffix(": not found").unwrap_or(reason);
         return user("copy_failed", format!("{}: {reason}", quote(instruction, "COPY")));
     }
-    if lower.ends_with("not found") && matches!(instruction.split(' ').next(), Some("" | "FROM")) {
+    if (http == Some(404) || lower.ends_with("not found"))
+        && matches!(instruction.split(' ').next(), Some("" | "FROM"))
+    {
         return user("base_not_found", format!("{message}; check the image's name and tag"));
     }
     user("build_failed", message.to_owned())
@@ -190,6 +187,13 @@ fn exit_code_in(message: &str) -> Option<i32> {
     let (_, rest) = message.rsplit_once("exit code: ")?;
     let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
     digits.parse().ok()
+}
+
+/// What a registry answered: `... failed with status code [manifests 1]: 503 Service Unavailable`.
+fn http_status_in(message: &str) -> Option<u16> {
+    let (_, rest) = message.split_once("status")?;
+    let numbers = rest.split(|c: char| !c.is_ascii_digit()).filter(|digits| digits.len() == 3);
+    numbers.filter_map(|digits| digits.parse().ok()).rfind(|code| (400..600).contains(code))
 }
 
 /// `dockerfile parse error line 3: ...`, `Dockerfile:3`.
@@ -256,5 +260,83 @@ impl Source {
         let start = self.ranges.iter().map(|range| range.start.line).min()?;
         let end = self.ranges.iter().map(|range| range.end.line).max()?;
         Some(start..=end.max(start))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bollard_buildkit_proto::google::protobuf::Any;
+    use bytes::Bytes;
+
+    #[test]
+    fn texts_of_many_engines_find_their_code() {
+        use FailureClass::{Infrastructure, User};
+        for (message, class, code) in [
+            ("executor failed running [/bin/sh -c exit 7]: exit code: 7", User, "run_failed"),
+            ("process \"/bin/sh -c x\" did not complete successfully: exit code: 2", User, "run_failed"),
+            ("executor failed running [x]: network bridge not found", Infrastructure, "engine_failed"),
+            ("write /var/lib/x: no space left on device", Infrastructure, "disk_full"),
+            ("failed with status code [manifests 1]: 503 X", Infrastructure, "registry_unreachable"),
+            (
+                "unexpected status from HEAD request to https://h/v2: 429 X",
+                Infrastructure,
+                "registry_unreachable",
+            ),
+            ("failed with status code [manifests 1]: 401 X", User, "base_denied"),
+            ("pull access denied, repository does not exist", User, "base_denied"),
+            ("docker.io/library/nope:1: not found", User, "base_not_found"),
+            ("no match for platform in manifest sha256:0: not found", User, "base_lacks_platform"),
+            ("dial tcp: lookup h: no such host", Infrastructure, "registry_unreachable"),
+            ("no active session for x: context deadline exceeded", Infrastructure, "engine_failed"),
+            ("dockerfile parse error on line 2: unknown instruction: FOO", User, "dockerfile_invalid"),
+            ("target stage \"x\" could not be found", User, "target_not_found"),
+            ("something nobody has seen", User, "build_failed"),
+        ] {
+            let verdict = judge_text(message, None, "", b"");
+            assert_eq!((verdict.class, verdict.code), (class, code), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_believed_where_the_step_says_so() {
+        let failed = "executor failed running [x]: exit code: 1";
+        assert_eq!(judge_text(failed, None, "RUN x", b"x: No space left on device\n").code, "disk_full");
+        assert_eq!(judge_text(failed, None, "RUN x", b"x: other\n").code, "run_failed");
+    }
+
+    #[test]
+    fn copy_failures_are_freed_of_buildkits_prefixes() {
+        let message = "failed to compute cache key: \"/nope\" not found: not found";
+        assert_eq!(judge_text(message, None, "COPY nope /", b"").message, "COPY nope /: \"/nope\" not found");
+        let message = "failed to calculate checksum of ref abc::xyz: \"/nope\": not found";
+        assert_eq!(judge_text(message, None, "COPY nope /", b"").code, "copy_failed");
+    }
+
+    #[test]
+    fn details_of_newer_engines_are_read() {
+        let any = |kind: &str, json: &str| Any {
+            type_url: format!("github.com/moby/buildkit/{kind}+json"),
+            value: json.as_bytes().to_vec(),
+        };
+        let ranges = r#"{"info":{"filename":"D"},"ranges":[{"start":{"line":3},"end":{"line":5}}]}"#;
+        let details = vec![
+            any("gateway/ExitMessage", r#"{"Code":7}"#),
+            any("errdefs.Source", ranges),
+            any("errdefs.Vertex", r#"{"digest":"sha256:0"}"#),
+        ];
+        let status = rpc::Status { code: 2, message: String::new(), details };
+        let status = Status::with_details(tonic::Code::Unknown, "x", Bytes::from(status.encode_to_vec()));
+        let details = Details::of(&status);
+        assert_eq!((details.exit_code, details.lines), (Some(7), Some(3..=5)));
+        assert_eq!(Details::of(&Status::unknown("x")).lines, None);
+    }
+
+    #[test]
+    fn long_instructions_are_cut_and_many_lines_are_one() {
+        assert_eq!(quote("RUN a \n  b", "RUN"), "RUN a b");
+        let quoted = quote(&format!("RUN {}", "\u{e4}".repeat(500)), "RUN");
+        assert_eq!(quoted.chars().count(), INSTRUCTION_CHARACTERS + 1);
+        assert_eq!(quote("", "COPY"), "COPY");
     }
 }

@@ -14,6 +14,7 @@ mod dial;
 mod docker;
 mod error;
 mod excerpt;
+mod export;
 mod failure;
 mod probe;
 mod progress;

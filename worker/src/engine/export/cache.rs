@@ -1,0 +1,313 @@
+//! What is known of layers that left an Engine before, and their compressed bytes while there is room.
+//!
+//! A folder that every runner of a machine may use at once: files are written under another name and renamed,
+//! never changed, and may vanish whenever nobody has them open. Losing any of it costs time, nothing else.
+//!
+//! ```text
+//! blobs/HEX      a compressed layer or an image's config, by SHA-256
+//! layers/HEX     by diff id: a `Layer`
+//! prints/HEX     by fingerprint: the diff id it probably is
+//! places/HEX     by blob: the repositories it was sent to
+//! tmp/           what is being written
+//! ```
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use archyard_model::Sha256;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use sha2::Digest as _;
+use tempfile::NamedTempFile;
+
+/// Records of one kind that are kept; the longest unused go first.
+const RECORDS: usize = 16_384;
+/// Repositories remembered for one blob.
+const PLACES: usize = 16;
+/// What a killed runner was writing is dropped after this.
+const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The folder.
+#[derive(Debug, Clone)]
+pub(super) struct Cache {
+    root: PathBuf,
+}
+
+/// A layer as registries get it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Layer {
+    /// Of the uncompressed tar.
+    pub(super) diff_id: Sha256,
+    /// Of the compressed bytes.
+    pub(super) digest: Sha256,
+    /// Of the compressed bytes.
+    pub(super) size_bytes: u64,
+}
+
+/// An image of which everything is known.
+#[derive(Debug, Clone)]
+pub(super) struct Image {
+    /// The config's digest.
+    pub(super) id: Sha256,
+    /// Byte for byte as the Engine has it.
+    pub(super) config: Vec<u8>,
+    /// From the lowest.
+    pub(super) layers: Vec<Layer>,
+}
+
+/// The part of an image's config that names its layers.
+#[derive(Deserialize)]
+struct Config {
+    rootfs: RootFs,
+}
+
+#[derive(Deserialize)]
+struct RootFs {
+    #[serde(default)]
+    diff_ids: Vec<Sha256>,
+}
+
+impl Cache {
+    /// Opens the folder, making it if need be.
+    pub(super) fn open(root: &Path) -> io::Result<Self> {
+        for folder in ["blobs", "layers", "prints", "places", "tmp"] {
+            fs::create_dir_all(root.join(folder))?;
+        }
+        Ok(Self { root: root.to_owned() })
+    }
+
+    /// All of an image, if its config and its layers' digests are known; the layers' bytes may not be here.
+    pub(super) fn image(&self, id: Sha256) -> io::Result<Option<Image>> {
+        let config = match fs::read(self.path("blobs", id)) {
+            Ok(config) => config,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        // A config that is not what its name says is as good as none.
+        let Ok(parsed) = serde_json::from_slice::<Config>(&config) else { return Ok(None) };
+        if sha256(&config) != id {
+            return Ok(None);
+        }
+        touch(&self.path("blobs", id));
+        let layers = parsed.rootfs.diff_ids.into_iter().map(|diff_id| self.layer(diff_id));
+        Ok(layers.collect::<Option<Vec<_>>>().map(|layers| Image { id, config, layers }))
+    }
+
+    /// What is known of a layer.
+    pub(super) fn layer(&self, diff_id: Sha256) -> Option<Layer> {
+        self.read("layers", diff_id)
+    }
+
+    /// The layer that has this fingerprint, if one was seen.
+    pub(super) fn by_print(&self, print: Sha256) -> Option<Layer> {
+        self.layer(self.read("prints", print)?)
+    }
+
+    /// Opens a blob for sending, if it is here.
+    pub(super) fn open_blob(&self, digest: Sha256) -> io::Result<Option<File>> {
+        let path = self.path("blobs", digest);
+        match File::open(&path) {
+            Ok(file) => {
+                touch(&path);
+                Ok(Some(file))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) fn has_blob(&self, digest: Sha256) -> bool {
+        self.path("blobs", digest).exists()
+    }
+
+    /// A file to write a blob to.
+    pub(super) fn new_file(&self) -> io::Result<NamedTempFile> {
+        NamedTempFile::new_in(self.root.join("tmp"))
+    }
+
+    /// Keeps a layer's bytes and what is known of it.
+    pub(super) fn keep_layer(&self, bytes: NamedTempFile, layer: &Layer, print: Sha256) -> io::Result<()> {
+        bytes.persist(self.path("blobs", layer.digest)).map_err(|error| error.error)?;
+        self.write("layers", layer.diff_id, layer)?;
+        self.write("prints", print, &layer.diff_id)
+    }
+
+    /// Keeps an image's config.
+    pub(super) fn keep_config(&self, id: Sha256, config: &[u8]) -> io::Result<()> {
+        self.write_bytes("blobs", id, config)
+    }
+
+    /// The repositories that a blob was sent to, the latest last.
+    pub(super) fn places(&self, digest: Sha256) -> Vec<String> {
+        self.read("places", digest).unwrap_or_default()
+    }
+
+    /// Remembers that a repository holds a blob.
+    pub(super) fn add_place(&self, digest: Sha256, repository: &str) -> io::Result<()> {
+        let mut places = self.places(digest);
+        if places.last().is_some_and(|last| last == repository) {
+            return Ok(());
+        }
+        places.retain(|place| place != repository);
+        places.push(repository.to_owned());
+        places.drain(..places.len().saturating_sub(PLACES));
+        self.write("places", digest, &places)
+    }
+
+    /// Drops the longest unused until blobs hold at most this many bytes and records are within their limits.
+    pub(super) fn shrink(&self, blob_bytes: u64) -> io::Result<()> {
+        drop_oldest(&self.root.join("blobs"), blob_bytes, RECORDS)?;
+        for folder in ["layers", "prints", "places"] {
+            drop_oldest(&self.root.join(folder), u64::MAX, RECORDS)?;
+        }
+        let now = SystemTime::now();
+        for file in list(&self.root.join("tmp"))? {
+            if now.duration_since(file.used).is_ok_and(|age| age > ABANDONED) {
+                remove(&file.path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn path(&self, folder: &str, name: Sha256) -> PathBuf {
+        self.root.join(folder).join(name.hex())
+    }
+
+    /// A record; one that cannot be read is as good as none.
+    fn read<T: DeserializeOwned>(&self, folder: &str, name: Sha256) -> Option<T> {
+        let path = self.path(folder, name);
+        let record = serde_json::from_slice(&fs::read(&path).ok()?).ok()?;
+        touch(&path);
+        Some(record)
+    }
+
+    fn write<T: Serialize>(&self, folder: &str, name: Sha256, record: &T) -> io::Result<()> {
+        self.write_bytes(folder, name, &serde_json::to_vec(record)?)
+    }
+
+    fn write_bytes(&self, folder: &str, name: Sha256, bytes: &[u8]) -> io::Result<()> {
+        let file = self.new_file()?;
+        fs::write(file.path(), bytes)?;
+        file.persist(self.path(folder, name)).map_err(|error| error.error)?;
+        Ok(())
+    }
+}
+
+/// SHA-256 of bytes in memory.
+pub(super) fn sha256(bytes: &[u8]) -> Sha256 {
+    Sha256::from_bytes(sha2::Sha256::digest(bytes).into())
+}
+
+struct Kept {
+    path: PathBuf,
+    size_bytes: u64,
+    used: SystemTime,
+}
+
+fn list(folder: &Path) -> io::Result<Vec<Kept>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        // Gone since it was listed: somebody else is cleaning too.
+        let Ok(metadata) = entry.metadata() else { continue };
+        files.push(Kept { path: entry.path(), size_bytes: metadata.len(), used: metadata.modified()? });
+    }
+    Ok(files)
+}
+
+fn drop_oldest(folder: &Path, mut bytes: u64, mut count: usize) -> io::Result<()> {
+    let mut files = list(folder)?;
+    files.sort_by_key(|file| std::cmp::Reverse(file.used));
+    for file in files {
+        match (bytes.checked_sub(file.size_bytes), count.checked_sub(1)) {
+            (Some(left), Some(fewer)) => (bytes, count) = (left, fewer),
+            _ => remove(&file.path)?,
+        }
+    }
+    Ok(())
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Marks a file as used now. Where that fails it is only dropped sooner.
+fn touch(path: &Path) {
+    if let Ok(file) = File::open(path) {
+        file.set_modified(SystemTime::now()).ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write as _;
+
+    fn cache() -> (tempfile::TempDir, Cache) {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::open(folder.path()).unwrap();
+        (folder, cache)
+    }
+
+    fn keep(cache: &Cache, content: &[u8]) -> Layer {
+        let mut file = cache.new_file().unwrap();
+        file.write_all(content).unwrap();
+        let layer = Layer {
+            diff_id: sha256(&[content, b"raw"].concat()),
+            digest: sha256(content),
+            size_bytes: content.len() as u64,
+        };
+        cache.keep_layer(file, &layer, sha256(&[content, b"print"].concat())).unwrap();
+        layer
+    }
+
+    #[test]
+    fn an_image_is_known_once_all_its_parts_are() {
+        let (_folder, cache) = cache();
+        let layer = keep(&cache, b"one");
+        let config =
+            |diff_id: Sha256| format!(r#"{{"rootfs":{{"type":"layers","diff_ids":["{diff_id}"]}}}}"#);
+        let known = config(layer.diff_id);
+        assert!(cache.image(sha256(known.as_bytes())).unwrap().is_none());
+        cache.keep_config(sha256(known.as_bytes()), known.as_bytes()).unwrap();
+        assert_eq!(cache.image(sha256(known.as_bytes())).unwrap().unwrap().layers, [layer]);
+
+        let unknown = config(sha256(b"never seen"));
+        cache.keep_config(sha256(unknown.as_bytes()), unknown.as_bytes()).unwrap();
+        assert!(cache.image(sha256(unknown.as_bytes())).unwrap().is_none());
+        cache.keep_config(sha256(b"other"), known.as_bytes()).unwrap();
+        assert!(cache.image(sha256(b"other")).unwrap().is_none(), "a broken config was taken");
+    }
+
+    #[test]
+    fn shrinking_drops_the_longest_unused_and_forgets_nothing() {
+        let (folder, cache) = cache();
+        let (old, new) = (keep(&cache, b"old"), keep(&cache, b"new"));
+        let path = folder.path().join("blobs").join(old.digest.hex());
+        File::open(&path).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        cache.shrink(4).unwrap();
+        assert!(!cache.has_blob(old.digest) && cache.has_blob(new.digest));
+        assert_eq!(cache.layer(old.diff_id), Some(old));
+        assert_eq!(cache.by_print(sha256(b"oldprint")), Some(old));
+        cache.shrink(0).unwrap();
+        assert!(cache.open_blob(new.digest).unwrap().is_none());
+    }
+
+    #[test]
+    fn places_are_few_and_the_latest_last() {
+        let (_folder, cache) = cache();
+        let digest = sha256(b"x");
+        for number in 0..PLACES + 3 {
+            cache.add_place(digest, &format!("r/{number}")).unwrap();
+        }
+        cache.add_place(digest, "r/5").unwrap();
+        let places = cache.places(digest);
+        assert_eq!((places.len(), places.last().unwrap().as_str()), (PLACES, "r/5"));
+        assert_eq!(places.iter().filter(|place| *place == "r/5").count(), 1);
+    }
+}

@@ -1,0 +1,212 @@
+//! Where the tests' Engine is, and contexts to build there.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use archyard_model::{Blake3, ContextEntry, ContextManifest, EntryKind, Failure};
+use archyard_proto::v1::LogFrame;
+use archyard_proto::v1::log_frame::{Frame, Vertex};
+use archyard_worker::engine::{BuildError, BuildRequest, Built, DockerEngine, Engine as _, Source};
+use serde::Deserialize;
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// What `cargo xtask test` brought up, as far as these tests need it.
+#[derive(Deserialize)]
+pub(crate) struct Coordinates {
+    pub(crate) engines: Vec<EngineAt>,
+    pub(crate) registry: String,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct EngineAt {
+    pub(crate) socket: PathBuf,
+    pub(crate) address: String,
+}
+
+pub(crate) fn coordinates() -> Coordinates {
+    let path = std::env::var_os("ARCHYARD_TEST_ENV")
+        .expect("ARCHYARD_TEST_ENV is not set: these tests need a Docker Engine; run `cargo xtask test`");
+    let text = fs::read_to_string(&path).expect("the file that ARCHYARD_TEST_ENV names can be read");
+    serde_json::from_str(&text).expect("the file that ARCHYARD_TEST_ENV names holds coordinates")
+}
+
+pub(crate) fn engine() -> DockerEngine {
+    DockerEngine::connect(&coordinates().engines[0].address).unwrap()
+}
+
+/// A name that no other test, and no earlier run, uses.
+pub(crate) fn unique(name: &str) -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos();
+    format!("{name}-{}-{now}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// A client of the Engine's HTTP API, to look at what a build left.
+pub(crate) fn api() -> bollard::Docker {
+    let socket = coordinates().engines[0].socket.clone();
+    bollard::Docker::connect_with_unix(&socket.to_string_lossy(), 60, bollard::API_DEFAULT_VERSION).unwrap()
+}
+
+/// A context whose files lie in a folder by digest.
+pub(crate) struct Tree {
+    manifest: ContextManifest,
+    blobs: TempDir,
+}
+
+pub(crate) struct TreeBuilder {
+    entries: Vec<ContextEntry>,
+    blobs: TempDir,
+}
+
+impl Tree {
+    pub(crate) fn builder() -> TreeBuilder {
+        TreeBuilder { entries: Vec::new(), blobs: tempfile::tempdir().unwrap() }
+    }
+
+    /// Makes a file unreadable: what is announced is then not there.
+    pub(crate) fn lose(&self, content: &[u8]) {
+        fs::remove_file(self.blobs.path().join(Blake3::of(content).hex())).unwrap();
+    }
+}
+
+impl TreeBuilder {
+    pub(crate) fn file(self, path: &str, content: &[u8]) -> Self {
+        self.file_with_mode(path, content, 0o644)
+    }
+
+    pub(crate) fn file_with_mode(self, path: &str, content: &[u8], mode: u32) -> Self {
+        let digest = Blake3::of(content);
+        fs::write(self.blobs.path().join(digest.hex()), content).unwrap();
+        self.entry(path, mode, EntryKind::File { size: content.len() as u64, digest })
+    }
+
+    pub(crate) fn directory(self, path: &str, mode: u32) -> Self {
+        self.entry(path, mode, EntryKind::Directory)
+    }
+
+    pub(crate) fn symlink(self, path: &str, target: &str) -> Self {
+        self.entry(path, 0o777, EntryKind::Symlink { target: target.into() })
+    }
+
+    pub(crate) fn hardlink(self, path: &str, target: &str) -> Self {
+        let mode = self.entries.iter().find(|entry| entry.path == target.as_bytes()).unwrap().mode;
+        self.entry(path, mode, EntryKind::Hardlink { target: target.into() })
+    }
+
+    pub(crate) fn xattr(mut self, name: &str, value: &[u8]) -> Self {
+        self.entries.last_mut().unwrap().xattrs.push((name.to_owned(), value.to_vec()));
+        self
+    }
+
+    /// The shell that every Dockerfile here copies in.
+    pub(crate) fn busybox(self) -> Self {
+        let busybox = fs::read("/bin/busybox").expect("busybox-static is installed");
+        self.file_with_mode("busybox", &busybox, 0o755)
+    }
+
+    pub(crate) fn entry(mut self, path: &str, mode: u32, kind: EntryKind) -> Self {
+        let path = path.as_bytes().to_vec();
+        self.entries.push(ContextEntry { path, mode, modified_s: 1_700_000_000, xattrs: Vec::new(), kind });
+        self
+    }
+
+    pub(crate) fn done(self) -> Arc<Tree> {
+        Arc::new(Tree { manifest: ContextManifest::new(self.entries).unwrap(), blobs: self.blobs })
+    }
+}
+
+impl Source for Tree {
+    fn entries(&self) -> &[ContextEntry] {
+        self.manifest.entries()
+    }
+
+    fn open(&self, digest: &Blake3) -> io::Result<File> {
+        File::open(self.blobs.path().join(digest.hex()))
+    }
+}
+
+/// `FROM scratch` with a shell, then `rest`.
+pub(crate) fn dockerfile(rest: &str) -> String {
+    format!(
+        "FROM scratch\nCOPY busybox /bin/busybox\nSHELL [\"/bin/busybox\", \"sh\", \"-c\"]\nENV PATH=/bin\n{rest}"
+    )
+}
+
+pub(crate) fn request(dockerfile: &str) -> BuildRequest {
+    BuildRequest {
+        build_ref: unique("build"),
+        platform: "linux/amd64".parse().unwrap(),
+        dockerfile: dockerfile.to_owned().into(),
+        dockerfile_name: "Dockerfile".to_owned(),
+        target: None,
+        build_args: Default::default(),
+        labels: Default::default(),
+        no_cache: false,
+        pull: false,
+        cache_namespace: "tests".to_owned(),
+        shared_key: unique("key"),
+        credentials: Vec::new(),
+    }
+}
+
+/// A build that has ended, and all it told.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) result: Result<Built, BuildError>,
+    pub(crate) frames: Vec<LogFrame>,
+}
+
+pub(crate) async fn build(engine: &DockerEngine, request: BuildRequest, source: Arc<Tree>) -> Ended {
+    build_until(engine, request, source, CancellationToken::new()).await
+}
+
+pub(crate) async fn build_until(
+    engine: &DockerEngine,
+    request: BuildRequest,
+    source: Arc<Tree>,
+    cancel: CancellationToken,
+) -> Ended {
+    let (progress, mut told) = mpsc::channel(64);
+    let collect = async {
+        let mut frames = Vec::new();
+        while let Some(frame) = told.recv().await {
+            frames.push(frame);
+        }
+        frames
+    };
+    let (result, frames) = tokio::join!(engine.build(request, source, progress, cancel), collect);
+    Ended { result, frames }
+}
+
+impl Ended {
+    /// What the steps wrote to this stream, or to both where it is 0.
+    pub(crate) fn output(&self, stream: u32) -> String {
+        let parts = self.frames.iter().filter_map(|frame| match &frame.frame {
+            Some(Frame::Output(output)) if stream == 0 || output.stream == stream => {
+                Some(output.data.to_vec())
+            }
+            _ => None,
+        });
+        String::from_utf8_lossy(&parts.collect::<Vec<_>>().concat()).into_owned()
+    }
+
+    pub(crate) fn vertices(&self) -> impl Iterator<Item = &Vertex> {
+        self.frames.iter().filter_map(|frame| match &frame.frame {
+            Some(Frame::Vertex(vertex)) => Some(vertex),
+            _ => None,
+        })
+    }
+
+    pub(crate) fn succeeded(&self) -> &Built {
+        self.result.as_ref().unwrap_or_else(|error| panic!("{error}\n{}", self.output(0)))
+    }
+
+    pub(crate) fn failure(&self) -> Failure {
+        self.result.clone().unwrap_err().into_failure()
+    }
+}
