@@ -8,8 +8,8 @@ use std::sync::Arc;
 use archyard_model::build::PushedManifest;
 use archyard_model::{
     AttemptId, AttemptRecord, BuildEvent, BuildId, BuildRecord, BuildState, EventKind, Failure, FencingToken,
-    ImageResult, JobId, JobRecord, JobState, Lock, Output, Plan, Platform, Pool, Principal, RequestId,
-    Sha256, TagRecord, WorkerName,
+    ImageResult, JobId, JobRecord, JobState, Lock, Output, Plan, Platform, Pool, Principal, Reference,
+    RequestId, Sha256, TagRecord, WorkerName,
 };
 use jiff::Timestamp;
 
@@ -142,6 +142,24 @@ impl Build {
     /// Whether it still has, or may get, a say in where its tags point.
     pub fn claims_tags(&self) -> bool {
         self.plan.output == Output::Push && !self.state.is_terminal()
+    }
+
+    /// Whether it waits for its tags' turn.
+    pub fn wants_turn(&self) -> bool {
+        self.claims_tags() && self.ending.is_none() && !self.publishing && self.all_succeeded()
+    }
+
+    /// Whether its next step reaches a registry on its client's behalf.
+    pub fn needs_registry(&self) -> bool {
+        self.lock.is_none()
+            || self.publishing
+            || self.all_succeeded()
+            || self.jobs.iter().any(|job| job.state == JobState::Queued)
+    }
+
+    /// Tags whose fate is open.
+    pub fn open_tags(&self) -> impl Iterator<Item = &Reference> {
+        self.plan.tags.iter().filter(|tag| !self.tags.iter().any(|settled| settled.tag == **tag))
     }
 
     /// What each job pushed, once all have.

@@ -14,6 +14,7 @@ use archyard_model::{
 use super::build::Build;
 use super::input::ConnectionId;
 use super::ledger::Header;
+use super::timers::Timer;
 
 /// What an attempt's end means for its job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,25 +83,27 @@ pub enum Fact {
     BuildRestored(Box<Build>),
 
     // --- live ---
-    /// A worker's stream is up. `stop` are stale; `running` is all it said it has.
+    /// A worker's stream is up. `adopt` go on; `stop` are stale and take slots until they have stopped.
     WorkerJoined {
         connection: ConnectionId,
+        replaces: Option<ConnectionId>,
         offer: Arc<WorkerOffer>,
-        running: Vec<AttemptId>,
         adopt: Vec<AttemptId>,
         stop: Vec<AttemptId>,
     },
     /// It lives. `missing` occupy slots in our books and were not named.
     WorkerHeard { worker: WorkerName, sequence: u64, problem: Option<String>, missing: Vec<AttemptId> },
     /// Its stream is down.
-    WorkerLeft { worker: WorkerName },
-    /// It was silent for a whole lease.
-    WorkerLost { worker: WorkerName },
+    WorkerLeft { worker: WorkerName, connection: ConnectionId },
+    /// It was silent for a whole lease; a stream it may still have is closed.
+    WorkerLost { worker: WorkerName, connection: Option<ConnectionId> },
     /// It was gone for so long that listings leave it out.
     WorkerForgotten { worker: WorkerName },
     /// Its own wish.
     WorkerWish { worker: WorkerName, draining: bool },
-    /// It declined a lease: no offer before its next heartbeat.
+    /// It takes leases again.
+    WorkerWilling { worker: WorkerName },
+    /// It declined a lease: no offer before its next heartbeat, or later if it did before.
     WorkerDeclined { worker: WorkerName },
     /// An attempt's slot is free: the worker confirmed, or never began.
     SlotFreed { worker: WorkerName, attempt: AttemptId },
@@ -110,12 +113,18 @@ pub enum Fact {
     ResultNoted { worker: WorkerName, attempt: AttemptId },
     /// A build's credentials are in memory.
     CredentialsPresent { build: BuildId },
+    /// A build cannot go on without them; its patience begins.
+    CredentialsMissed { build: BuildId },
     /// A build's bases are being resolved; `again` after silence.
     LockAsked { build: BuildId, again: bool },
     /// The publisher is sent again, after a pause or silence.
     PublishAsked { build: BuildId },
-    /// A deadline passed that had been moved meanwhile.
-    TimerPassed { worker: WorkerName },
+    /// An ended build's record is on its way to the views.
+    ArchiveAsked { build: BuildId },
+    /// A worker's deadline passed, but it was heard meanwhile.
+    WorkerAlive { worker: WorkerName },
+    /// A deadline passed and nothing else is to be said of it; a publisher's pause is over.
+    TimerPassed { timer: Timer },
 }
 
 impl Fact {
@@ -148,13 +157,17 @@ impl Fact {
             | Self::WorkerLost { .. }
             | Self::WorkerForgotten { .. }
             | Self::WorkerWish { .. }
+            | Self::WorkerWilling { .. }
             | Self::WorkerDeclined { .. }
             | Self::SlotFreed { .. }
             | Self::StrayFound { .. }
             | Self::ResultNoted { .. }
             | Self::CredentialsPresent { .. }
+            | Self::CredentialsMissed { .. }
             | Self::LockAsked { .. }
             | Self::PublishAsked { .. }
+            | Self::ArchiveAsked { .. }
+            | Self::WorkerAlive { .. }
             | Self::TimerPassed { .. } => false,
         }
     }
@@ -174,6 +187,8 @@ impl Fact {
             | Self::BuildEnded { build, .. }
             | Self::BuildArchived { build }
             | Self::CredentialsPresent { build }
+            | Self::CredentialsMissed { build }
+            | Self::ArchiveAsked { build }
             | Self::LockAsked { build, .. }
             | Self::PublishAsked { build } => Some(*build),
             Self::JobWaiting { job, .. } | Self::JobEnded { job, .. } | Self::JobStopping { job, .. } => {
@@ -191,10 +206,12 @@ impl Fact {
             | Self::WorkerLost { .. }
             | Self::WorkerForgotten { .. }
             | Self::WorkerWish { .. }
+            | Self::WorkerWilling { .. }
             | Self::WorkerDeclined { .. }
             | Self::SlotFreed { .. }
             | Self::StrayFound { .. }
             | Self::ResultNoted { .. }
+            | Self::WorkerAlive { .. }
             | Self::TimerPassed { .. } => None,
         }
     }

@@ -29,8 +29,8 @@ pub struct Ledger {
     pub builds: BTreeMap<BuildId, Build>,
     /// What each request became, archived ones included as long as they are remembered.
     pub requests: BTreeMap<RequestKey, BuildId>,
-    /// Workers an operator has marked.
-    pub drained: BTreeSet<WorkerName>,
+    /// Workers an operator has marked, and who did.
+    pub drained: BTreeMap<WorkerName, Principal>,
     /// Unfinished builds that want each tag, by sequence.
     pub claims: BTreeMap<Reference, BTreeSet<(u64, BuildId)>>,
     /// The rest.

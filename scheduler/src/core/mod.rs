@@ -6,15 +6,35 @@
 //! durable ones gives the ledger that was left.
 
 pub mod build;
+pub mod classes;
+mod decide;
+mod due;
+mod effects;
+mod evolve;
 pub mod fact;
 pub mod input;
 pub mod ledger;
+pub mod lines;
 pub mod message;
+mod placement;
+pub mod policy;
 pub mod refusal;
+mod settle;
+pub mod state;
+mod step;
+pub mod timers;
+pub mod turns;
+pub mod worker;
 
 pub use build::Build;
+pub use decide::decide;
+pub use effects::effects;
+pub use evolve::evolve;
 pub use fact::{Fact, Verdict};
 pub use input::{ConnectionId, Input, Moment, RunningAttempt, Submission};
 pub use ledger::Ledger;
 pub use message::{Downstream, Effect, EndedBuild, PublishOrder};
 pub use refusal::Refusal;
+pub use settle::settle;
+pub use state::State;
+pub use step::{Outcome, follow, snapshot, step};

@@ -1,0 +1,154 @@
+//! What workers say of leases and attempts, and what silence about them means.
+
+use archyard_model::{AttemptId, Failure, FailureClass, ImageResult, JobState, Output, WorkerName, limits};
+
+use super::workers::connected;
+use crate::core::build::{Build, Job};
+use crate::core::fact::{Fact, Verdict};
+use crate::core::input::ConnectionId;
+use crate::core::policy;
+use crate::core::refusal::Refusal;
+use crate::core::state::State;
+
+/// The worker took its lease. If it is no longer its to take, it is told to stop.
+pub(super) fn accepted(
+    state: &State,
+    connection: ConnectionId,
+    attempt: AttemptId,
+) -> Result<Vec<Fact>, Refusal> {
+    let worker = connected(state, connection)?;
+    let Some(job) = held(state, worker, attempt) else {
+        return Ok(vec![Fact::StrayFound { worker: worker.clone(), attempt }]);
+    };
+    if job.state != JobState::Leased {
+        return Err(Refusal::Late("the lease was accepted before"));
+    }
+    Ok(vec![Fact::AttemptStarted { attempt }, Fact::WorkerWilling { worker: worker.clone() }])
+}
+
+/// The worker declined: the job goes back, and the worker is left alone for a while.
+pub(super) fn rejected(
+    state: &State,
+    connection: ConnectionId,
+    attempt: AttemptId,
+    code: &str,
+    message: &str,
+) -> Result<Vec<Fact>, Refusal> {
+    let worker = connected(state, connection)?;
+    let mut facts = vec![
+        Fact::WorkerDeclined { worker: worker.clone() },
+        Fact::SlotFreed { worker: worker.clone(), attempt },
+    ];
+    if held(state, worker, attempt).is_some_and(|job| job.state == JobState::Leased) {
+        let text = if message.is_empty() { code } else { message };
+        let failure = idle(format!("worker {worker} declined the lease: {text}"), "lease_declined");
+        facts.extend(end_attempt(state, attempt, Err(failure), 0, true));
+    }
+    Ok(facts)
+}
+
+/// A runner is done. Only the current token's word counts; the worker may forget it either way.
+pub(super) fn ended(
+    state: &State,
+    connection: ConnectionId,
+    attempt: AttemptId,
+    outcome: Result<ImageResult, Failure>,
+    log_bytes: u64,
+) -> Result<Vec<Fact>, Refusal> {
+    let worker = connected(state, connection)?.clone();
+    let mut facts = Vec::new();
+    if let Some(job) = held(state, &worker, attempt) {
+        if job.state == JobState::Leased {
+            facts.push(Fact::AttemptStarted { attempt });
+        }
+        facts.extend(end_attempt(state, attempt, outcome, log_bytes, false));
+    }
+    facts.push(Fact::SlotFreed { worker: worker.clone(), attempt });
+    facts.push(Fact::ResultNoted { worker, attempt });
+    Ok(facts)
+}
+
+/// A lease without an answer is taken back; the worker, should it begin after all, is told to stop.
+pub(in crate::core) fn unanswered(state: &State, attempt: AttemptId) -> Vec<Fact> {
+    let Some(worker) = holder(state, attempt) else { return Vec::new() };
+    let seconds = limits::LEASE_ANSWER.as_secs();
+    let failure =
+        idle(format!("worker {worker} did not answer the lease within {seconds} s"), "lease_unanswered");
+    let mut facts = end_attempt(state, attempt, Err(failure), 0, true);
+    facts.push(Fact::StrayFound { worker: worker.clone(), attempt });
+    facts
+}
+
+/// A told attempt has not stopped: its job ends without the worker's word, its slot stays taken.
+pub(in crate::core) fn unconfirmed(state: &State, attempt: AttemptId) -> Vec<Fact> {
+    let Some(worker) = holder(state, attempt) else { return Vec::new() };
+    let seconds = policy::STOP_PATIENCE.as_secs();
+    let failure = Failure::new(
+        FailureClass::Canceled,
+        "stop_unconfirmed",
+        format!("worker {worker} did not confirm the stop within {seconds} s"),
+    );
+    end_attempt(state, attempt, Err(failure), 0, false)
+}
+
+/// The end of a current attempt, with what it means for the job. `idle`: the lease never became a try.
+pub(in crate::core) fn end_attempt(
+    state: &State,
+    attempt: AttemptId,
+    outcome: Result<ImageResult, Failure>,
+    log_bytes: u64,
+    idle: bool,
+) -> Vec<Fact> {
+    let Some(build) = state.ledger.build(attempt.job.build) else { return Vec::new() };
+    let Some(job) = build.job(attempt.job.index).filter(|_| build.is_current(attempt)) else {
+        return Vec::new();
+    };
+    let outcome = outcome.and_then(|image| complete(build, image));
+    let verdict = match &outcome {
+        Ok(_) => Verdict::Succeeded,
+        Err(failure) => verdict(job, failure, idle),
+    };
+    vec![Fact::AttemptEnded { attempt, outcome, log_bytes, verdict }]
+}
+
+fn verdict(job: &Job, failure: &Failure, idle: bool) -> Verdict {
+    let (counted, idled) = job.tries();
+    match failure.class {
+        FailureClass::User => Verdict::Failed,
+        FailureClass::Infrastructure | FailureClass::Canceled if job.stopping => Verdict::Canceled,
+        FailureClass::Infrastructure if idle && idled + 1 < policy::IDLE_LEASES => Verdict::Requeue,
+        // A running attempt is counted already; what its worker stopped unasked is tried again like any other.
+        FailureClass::Infrastructure | FailureClass::Canceled if !idle && counted < limits::ATTEMPTS => {
+            Verdict::Retry
+        }
+        FailureClass::Infrastructure | FailureClass::Canceled => Verdict::Failed,
+    }
+}
+
+/// A success must hold what the plan asked for: a push without a manifest is the worker's fault.
+fn complete(build: &Build, image: ImageResult) -> Result<ImageResult, Failure> {
+    if build.plan.output == Output::Push && image.manifest.is_none() {
+        return Err(Failure::new(
+            FailureClass::Infrastructure,
+            "result_incomplete",
+            "the worker reported success and named no pushed manifest; upgrade it",
+        ));
+    }
+    Ok(image)
+}
+
+fn idle(message: String, code: &str) -> Failure {
+    Failure::new(FailureClass::Infrastructure, code, message)
+}
+
+/// The job, if this worker holds its current token with this attempt.
+fn held<'a>(state: &'a State, worker: &WorkerName, attempt: AttemptId) -> Option<&'a Job> {
+    let build = state.ledger.build(attempt.job.build).filter(|build| build.is_current(attempt))?;
+    build.job(attempt.job.index).filter(|job| job.current().is_some_and(|current| current.worker == *worker))
+}
+
+/// Who holds this attempt, if it is current.
+fn holder(state: &State, attempt: AttemptId) -> Option<&WorkerName> {
+    let job = state.ledger.job(attempt.job)?;
+    job.current().filter(|current| current.token == attempt.token).map(|current| &current.worker)
+}

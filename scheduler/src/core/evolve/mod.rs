@@ -1,0 +1,78 @@
+//! Folding facts into the state. No rule lives here: a fact says what was decided, and this makes it so.
+//!
+//! A fact of a build that is not there changes nothing, so that no journal, however old, can stop a scheduler.
+
+mod attempts;
+mod builds;
+mod workers;
+
+use super::fact::Fact;
+use super::input::Moment;
+use super::state::State;
+
+/// Makes a fact so.
+pub fn evolve(state: &mut State, moment: Moment, fact: &Fact) {
+    match fact {
+        Fact::BuildAccepted { build, request_id, principal, plan, pool } => {
+            let request = (principal.clone(), request_id.clone());
+            builds::accepted(state, moment, *build, request, plan, *pool);
+        }
+        Fact::BuildWaiting { build, reason } => builds::waiting(state, moment, *build, reason),
+        Fact::BuildLocked { build, lock } => builds::locked(state, moment, *build, lock),
+        Fact::CancelRequested { build, principal, reason } => {
+            builds::cancel_requested(state, moment, *build, principal, reason);
+        }
+        Fact::BuildEnding { build, state: end, failure } => {
+            builds::ending(state, moment, *build, *end, failure.as_ref());
+        }
+        Fact::PublishStarted { build } => builds::publish_started(state, moment, *build),
+        Fact::IndexPrepared { build, index, size } => {
+            builds::index_prepared(state, moment, *build, *index, *size);
+        }
+        Fact::TagSettled { build, tag } => builds::tag_settled(state, moment, *build, tag),
+        Fact::PublishTried { build, .. } => builds::publish_tried(state, moment, *build),
+        Fact::BuildEnded { build, state: end, failure } => {
+            builds::ended(state, moment, *build, *end, failure.as_ref());
+        }
+        Fact::BuildArchived { build } => builds::archived(state, *build),
+        Fact::HeaderRestored(header) => builds::header_restored(state, header),
+        Fact::BuildRestored(build) => builds::restored(state, moment, build),
+        Fact::CredentialsPresent { build } => builds::credentials_present(state, moment, *build),
+        Fact::CredentialsMissed { build } => builds::credentials_missed(state, moment, *build),
+        Fact::LockAsked { build, .. } => builds::lock_asked(state, moment, *build),
+        Fact::PublishAsked { build } => builds::publish_asked(state, moment, *build),
+        Fact::ArchiveAsked { build } => builds::archive_asked(state, moment, *build),
+
+        Fact::JobWaiting { job, reason } => attempts::waiting(state, moment, *job, reason),
+        Fact::JobLeased { attempt, worker } => attempts::leased(state, moment, *attempt, worker),
+        Fact::AttemptStarted { attempt } => attempts::started(state, moment, *attempt),
+        Fact::AttemptEnded { attempt, outcome, log_bytes, verdict } => {
+            attempts::ended(state, moment, *attempt, outcome, *log_bytes, *verdict);
+        }
+        Fact::JobEnded { job, verdict, failure } => {
+            attempts::job_ended(state, moment, *job, *verdict, failure.as_ref());
+        }
+        Fact::JobStopping { job, .. } => attempts::stopping(state, moment, *job),
+
+        Fact::DrainMarked { worker, principal, draining } => {
+            workers::drain_marked(state, worker, principal, *draining);
+        }
+        Fact::WorkerJoined { connection, replaces, offer, adopt, stop } => {
+            workers::joined(state, moment, *connection, *replaces, offer, adopt, stop);
+        }
+        Fact::WorkerHeard { worker, problem, missing, .. } => {
+            workers::heard(state, moment, worker, problem.as_ref(), missing);
+        }
+        Fact::WorkerLeft { worker, connection } => workers::left(state, worker, *connection),
+        Fact::WorkerLost { worker, connection } => workers::lost(state, moment, worker, *connection),
+        Fact::WorkerForgotten { worker } => workers::forgotten(state, worker),
+        Fact::WorkerWish { worker, draining } => workers::wish(state, worker, *draining),
+        Fact::WorkerWilling { worker } => workers::willing(state, worker),
+        Fact::WorkerDeclined { worker } => workers::declined(state, worker),
+        Fact::WorkerAlive { worker } => workers::alive(state, worker),
+        Fact::SlotFreed { worker, attempt } => workers::slot_freed(state, worker, *attempt),
+        Fact::StrayFound { worker, attempt } => workers::stray_found(state, worker, *attempt),
+        Fact::TimerPassed { timer } => builds::timer_passed(state, moment, timer),
+        Fact::ResultNoted { .. } => {}
+    }
+}

@@ -1,0 +1,192 @@
+//! The whole state, on two floors.
+//!
+//! The ledger is durable: replay gives it back exactly. The live floor holds connections, deadlines and indexes; it is
+//! never journaled, and whatever of it follows from the ledger is built again by the same replay.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use archyard_model::{BuildId, JobId, JobState, Platform, ProjectName, WorkerName, limits};
+
+use super::build::Build;
+use super::classes::Classes;
+use super::due;
+use super::input::ConnectionId;
+use super::ledger::Ledger;
+use super::lines::{LineKey, Lines, Queued};
+use super::timers::{Timer, Timers};
+use super::turns::Turns;
+use super::worker::Worker;
+
+/// Everything the core knows.
+#[derive(Debug, Clone, Default)]
+pub struct State {
+    /// What is durable.
+    pub ledger: Ledger,
+    /// What is not.
+    pub live: Live,
+}
+
+/// Whether a publishing build's order is out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// The publisher works.
+    Out,
+    /// It failed, and is sent again after a pause.
+    Paused,
+}
+
+/// Connections, deadlines, indexes.
+#[derive(Debug, Clone, Default)]
+pub struct Live {
+    /// By name.
+    pub workers: BTreeMap<WorkerName, Worker>,
+    /// Streams that are up.
+    pub connections: BTreeMap<ConnectionId, WorkerName>,
+    /// Builds whose credentials are in memory.
+    pub credentials: BTreeSet<BuildId>,
+    /// Builds that were found to lack theirs.
+    pub credentials_missed: BTreeSet<BuildId>,
+    /// How often each build's lock was asked for.
+    pub lock_asked: BTreeMap<BuildId, u32>,
+    /// Builds that publish.
+    pub orders: BTreeMap<BuildId, Order>,
+    /// Ended builds on their way to the views.
+    pub archiving: BTreeSet<BuildId>,
+    /// Builds for which something follows from the state alone.
+    pub due: BTreeSet<BuildId>,
+    /// Builds that wait for their tags' turn, or have it.
+    pub turns: Turns,
+    /// Queued jobs.
+    pub lines: Lines,
+    /// Workers by what they run, and whose turn it is.
+    pub classes: Classes,
+    /// Which worker ran a project's platform last.
+    pub warm: BTreeMap<(ProjectName, Platform), WorkerName>,
+    /// All deadlines.
+    pub timers: Timers,
+    /// Jobs that workers have.
+    pub running: u64,
+    /// After a recovery: no lease expires before.
+    pub grace: Duration,
+}
+
+impl State {
+    /// The state before a replay: leases of what it finds have a full period of grace.
+    pub fn recovering() -> Self {
+        let live = Live { grace: limits::RECOVERY_GRACE, ..Live::default() };
+        Self { ledger: Ledger::default(), live }
+    }
+
+    /// The replay is over. Where nothing was under way there is nothing to be graceful about.
+    pub fn recovered(&mut self) {
+        if self.ledger.active == 0 {
+            self.live.grace = Duration::ZERO;
+        }
+    }
+
+    /// When something falls due by itself, since the start.
+    pub fn next_deadline(&self) -> Option<Duration> {
+        let timer = self.live.timers.first().map(|(at, _)| at);
+        let orphans = self.live.lines.iter().filter_map(|(_, line)| {
+            let since = line.orphaned()?;
+            let unsaid = line.unsaid().next().map(|_| self.live.grace);
+            let lost = line
+                .arrivals()
+                .next()
+                .map(|(arrived, _)| arrived.max(since).saturating_add(limits::NO_WORKER_PATIENCE));
+            unsaid.into_iter().chain(lost).min()
+        });
+        orphans.chain(timer).min()
+    }
+
+    /// Whether the build may use registries now: it needs no credentials, or they are in memory.
+    pub fn has_credentials(&self, build: &Build) -> bool {
+        build.plan.credential_hosts.is_empty() || self.live.credentials.contains(&build.id)
+    }
+
+    /// Brings everything that follows from one build up to date: its lines, its turn, whether it is due.
+    pub fn refresh(&mut self, id: BuildId, now: Duration) {
+        let Some(build) = self.ledger.builds.get(&id) else {
+            self.live.due.remove(&id);
+            return;
+        };
+        let present = build.plan.credential_hosts.is_empty() || self.live.credentials.contains(&id);
+        let schedulable = present && build.is_schedulable();
+        for (job_id, job) in build.jobs() {
+            let line = (build.pool, job.platform.clone());
+            let queued = Queued { sequence: build.sequence, job: job_id };
+            let wanted = schedulable && job.state == JobState::Queued;
+            let project = &build.plan.project;
+            match (wanted, self.live.lines.contains(job_id)) {
+                (true, false) => {
+                    let served = self.live.classes.serve(&line);
+                    self.live.lines.open(&line, now, served);
+                    self.live.lines.enqueue(&line, project, queued, now, job.waiting.is_some());
+                    self.live.classes.queued(&line, project);
+                }
+                (false, true) => {
+                    self.live.lines.dequeue(&line, project, queued);
+                    self.live.classes.unqueued(&line, project);
+                }
+                (true, true) if job.waiting.is_some() => self.live.lines.said(&line, queued),
+                (true, true) | (false, false) => {}
+            }
+        }
+        if present && build.wants_turn() {
+            self.live.turns.wait(&build.plan.tags, build.sequence, id);
+        }
+        if due::step(self, build).is_some() {
+            self.live.due.insert(id);
+        } else {
+            self.live.due.remove(&id);
+        }
+    }
+
+    /// The build leaves its tags' turns; whoever is next becomes due.
+    pub fn leave_turns(&mut self, id: BuildId, now: Duration) {
+        let Some(build) = self.ledger.builds.get(&id) else { return };
+        let next = self.live.turns.leave(&build.plan.tags, build.sequence, id);
+        for other in next {
+            if other != id {
+                self.refresh(other, now);
+            }
+        }
+    }
+
+    /// Brings a worker's place among the free ones up to date.
+    pub fn replace(&mut self, name: &WorkerName) {
+        let drained = self.ledger.drained.contains_key(name);
+        let Some(worker) = self.live.workers.get_mut(name) else { return };
+        let Some(class) = &worker.class else { return };
+        let free = worker.placement(name, drained);
+        if free != worker.free {
+            self.live.classes.place(class, worker.free.as_ref(), free.as_ref());
+            worker.free = free;
+        }
+    }
+
+    /// A job went to a worker, or came back from one.
+    pub fn count(&mut self, job: JobId, began: bool, now: Duration) {
+        let Some(build) = self.ledger.builds.get(&job.build) else { return };
+        let Some(platform) = build.job(job.index).map(|job| job.platform.clone()) else { return };
+        let line: LineKey = (build.pool, platform);
+        let project = &build.plan.project;
+        let served = self.live.classes.serve(&line);
+        let counted = self.live.lines.open(&line, now, served);
+        if began {
+            counted.began(project);
+            self.live.classes.began(&line, project);
+            self.live.running += 1;
+        } else {
+            counted.ended(project);
+            self.live.classes.ended(&line, project);
+            self.live.running -= 1;
+        }
+    }
+
+    /// Sets a deadline, but none within the grace after a recovery.
+    pub fn set_timer(&mut self, timer: Timer, at: Duration) {
+        self.live.timers.set(timer, at.max(self.live.grace));
+    }
+}
