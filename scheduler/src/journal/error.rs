@@ -1,6 +1,7 @@
 //! What goes wrong with a journal. All of it ends the scheduler: state must equal journal.
 
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
 /// Why the journal cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -30,4 +31,22 @@ pub enum Error {
     /// The driver's thread ended without a word.
     #[error("the scheduler's core ended unexpectedly; its panic message is above")]
     Crashed,
+}
+
+impl Error {
+    /// What the file system said of this path.
+    pub(super) fn io(path: &Path, source: std::io::Error) -> Self {
+        match source.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Self::DiskFull(path.to_owned()),
+            _ => Self::Io { path: path.to_owned(), source },
+        }
+    }
+
+    /// What the embedded store said of this generation.
+    pub(super) fn sled(path: &Path, error: sled::Error) -> Self {
+        match error {
+            sled::Error::Io(source) => Self::io(path, source),
+            other => Self::Corrupt { path: path.join("db"), problem: other.to_string() },
+        }
+    }
 }

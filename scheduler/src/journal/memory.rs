@@ -1,0 +1,73 @@
+//! A journal in memory, for simulations: it can crash and lose what was not yet durable.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{Error, Journal};
+
+/// What survives a crash; clones are the same disk.
+#[derive(Debug, Clone, Default)]
+pub struct Disk {
+    records: Arc<Mutex<Vec<Vec<u8>>>>,
+}
+
+/// A journal on such a disk.
+#[derive(Debug)]
+pub struct Memory {
+    disk: Disk,
+    appended: usize,
+    snapshot_every: usize,
+    fail: bool,
+}
+
+impl Disk {
+    /// All records that are durable.
+    pub fn records(&self) -> Vec<Vec<u8>> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Memory {
+    /// Opens a disk. A snapshot is wanted after so many records.
+    pub fn open(disk: Disk, snapshot_every: usize) -> Self {
+        Self { disk, appended: 0, snapshot_every, fail: false }
+    }
+
+    /// From here on every append fails as a full disk does, and keeps nothing.
+    pub fn fill_up(&mut self) {
+        self.fail = true;
+    }
+}
+
+impl Journal for Memory {
+    fn place(&self) -> PathBuf {
+        "memory".into()
+    }
+
+    fn replay(&mut self, each: &mut dyn FnMut(&[u8]) -> Result<(), Error>) -> Result<(), Error> {
+        self.disk.records().iter().try_for_each(|record| each(record))
+    }
+
+    fn append(&mut self, group: &[Vec<u8>]) -> Result<(), Error> {
+        if self.fail {
+            return Err(Error::DiskFull("memory".into()));
+        }
+        self.disk.lock().extend_from_slice(group);
+        self.appended += group.len();
+        Ok(())
+    }
+
+    fn wants_snapshot(&self) -> bool {
+        self.appended >= self.snapshot_every
+    }
+
+    fn snapshot(&mut self, records: &mut dyn Iterator<Item = Vec<u8>>) -> Result<(), Error> {
+        *self.disk.lock() = records.collect();
+        self.appended = 0;
+        Ok(())
+    }
+}
