@@ -20,15 +20,16 @@ struct Queue<T> {
     messages: Vec<T>,
     /// How many of them took room, which taking them gives back.
     roomed: usize,
+    closed: bool,
 }
 
 /// The driver takes nothing any more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Closed;
 
 impl<T> Inbox<T> {
     pub(super) fn new(bound: usize) -> Self {
-        let queue = Mutex::new(Queue { messages: Vec::new(), roomed: 0 });
+        let queue = Mutex::new(Queue { messages: Vec::new(), roomed: 0, closed: false });
         Self { queue, arrived: Condvar::new(), room: Semaphore::new(bound) }
     }
 
@@ -36,20 +37,20 @@ impl<T> Inbox<T> {
     pub(super) async fn push(&self, message: T) -> Result<(), Closed> {
         let permit = self.room.acquire().await.map_err(|_| Closed)?;
         permit.forget();
-        self.leave(message, 1);
-        Ok(())
+        self.leave(message, 1)
     }
 
     /// Leaves a message without waiting for room. Only for what each sender says at most once.
     pub(super) fn push_last(&self, message: T) {
-        self.leave(message, 0);
+        // Nobody is left to tell if the driver is gone.
+        drop(self.leave(message, 0));
     }
 
     /// Everything that waits; waits itself for the first, but no longer than `patience`. `taken` is emptied.
     pub(super) fn take(&self, taken: &mut Vec<T>, patience: Option<Duration>) {
         taken.clear();
         let mut queue = self.lock();
-        if queue.messages.is_empty() && !self.is_closed() {
+        if queue.messages.is_empty() && !queue.closed {
             queue = match patience {
                 Some(patience) => {
                     self.arrived.wait_timeout(queue, patience).unwrap_or_else(PoisonError::into_inner).0
@@ -66,7 +67,7 @@ impl<T> Inbox<T> {
     /// Refuses all further messages. What waits can still be taken.
     pub(super) fn close(&self) {
         self.room.close();
-        drop(self.lock());
+        self.lock().closed = true;
         self.arrived.notify_all();
     }
 
@@ -74,13 +75,17 @@ impl<T> Inbox<T> {
         self.room.is_closed()
     }
 
-    fn leave(&self, message: T, roomed: usize) {
+    fn leave(&self, message: T, roomed: usize) -> Result<(), Closed> {
         let mut queue = self.lock();
+        if queue.closed {
+            return Err(Closed);
+        }
         queue.messages.push(message);
         queue.roomed += roomed;
         if queue.messages.len() == 1 {
             self.arrived.notify_one();
         }
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue<T>> {

@@ -4,11 +4,13 @@
 //! the effects. State equals journal, always: when the journal fails nothing of that group is released, the thread
 //! ends with the error, and the process must end with it.
 
+mod core_thread;
 mod error;
 mod handle;
 mod inbox;
 mod mailbox;
 mod message;
+mod queries;
 mod run;
 mod shell;
 

@@ -5,10 +5,13 @@ use std::sync::Arc;
 use archyard_model::limits;
 use tokio::sync::oneshot;
 
+use super::core_thread::CoreThread;
 use super::handle::Handle;
 use super::inbox::Inbox;
+use super::message::Message;
 use super::shell::Shell;
-use crate::journal::{self, Journal};
+use crate::core::{self, State};
+use crate::journal::{self, Journal, codec};
 
 /// How the driver runs.
 #[derive(Debug, Clone)]
@@ -40,14 +43,49 @@ impl Running {
 /// Recovers the state from the journal, then runs until stopped. `shell` is made with the handle it answers
 /// through. Blocks while it replays.
 pub fn start<S: Shell>(
-    journal: Box<dyn Journal>,
+    mut journal: Box<dyn Journal>,
     options: &Options,
     shell: impl FnOnce(Handle) -> S,
 ) -> Result<(Handle, Running), journal::Error> {
+    let state = recover(journal.as_mut())?;
     let inbox = Arc::new(Inbox::new(options.inbox));
     let handle = Handle::new(Arc::clone(&inbox));
     let shell = shell(handle.clone());
-    let _ = (journal, shell);
-    let (_ended, outcome) = oneshot::channel();
+    let (ended, outcome) = oneshot::channel();
+    let guard = Guard(Arc::clone(&inbox));
+    std::thread::Builder::new()
+        .name("archyard-core".to_owned())
+        .spawn(move || {
+            let outcome = CoreThread::new(state, journal, shell, inbox).run();
+            // Callers are told before whoever waits for the end.
+            drop(guard);
+            drop(ended.send(outcome));
+        })
+        .map_err(|source| journal::Error::Io { path: "archyard-core".into(), source })?;
     Ok((handle, Running { outcome }))
+}
+
+/// The state that the journal's records give.
+pub(super) fn recover(journal: &mut dyn Journal) -> Result<State, journal::Error> {
+    let mut state = State::recovering();
+    let place = journal.place();
+    journal.replay(&mut |record| {
+        let (wall_ms, fact) = codec::decode(record)
+            .map_err(|error| journal::Error::Corrupt { path: place.clone(), problem: error.to_string() })?;
+        let moment = core::Moment { wall_ms, ..core::Moment::default() };
+        core::evolve(&mut state, moment, &fact);
+        Ok(())
+    })?;
+    state.recovered();
+    Ok(state)
+}
+
+/// However the thread ends, nobody waits for it in vain.
+struct Guard(Arc<Inbox<Message>>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.close();
+        self.0.take(&mut Vec::new(), None);
+    }
 }
