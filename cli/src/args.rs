@@ -18,13 +18,14 @@ use crate::commands;
     args_override_self = true,
     after_help = "\
 Examples:
-  archyard build .                                       build and verify for this machine's platform
-  archyard build --platform linux/amd64,linux/arm64 --push -t registry.example/app:1.0 .
-  archyard ps                                            what the farm does
-  archyard logs -f BUILD                                 follow a build, whoever started it
-  archyard up                                            run a farm here
+  archyard build .          build and verify for this machine's platform
+  archyard build --platform linux/amd64,linux/arm64 --push -t r.example/app:1 .
+  archyard ps               what the farm does
+  archyard logs -f BUILD    follow a build, whoever started it
+  archyard up               run a farm here
 
-A farm is found by --farm or ARCHYARD_FARM, else at the default socket; `build` without one runs its own.
+A farm is found by --farm or ARCHYARD_FARM, else at the default socket; without
+one, `build` runs its own.
 Exit codes: 0 done, 1 failed, 2 usage, 3 farm unavailable, 130 canceled."
 )]
 pub(crate) struct Cli {
@@ -70,7 +71,7 @@ pub(crate) enum Command {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Farm")]
 pub(crate) struct FarmArgs {
-    /// The scheduler: unix:PATH, http://127.0.0.1:PORT or https://HOST:PORT [default: the default socket]
+    /// The scheduler: unix:PATH, http://127.0.0.1:PORT or https://HOST:PORT
     #[arg(long, env = "ARCHYARD_FARM", value_name = "ENDPOINT", hide_env_values = true)]
     farm: Option<Named<Endpoint>>,
     /// Folder with ca.pem, cert.pem and key.pem, as `archyard cert issue` writes it

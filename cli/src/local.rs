@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use archyard_net::Endpoint;
 use archyard_proto::v1 as proto;
+use archyard_scheduler::Listen;
 use archyard_worker::{OnExit, Scheduler};
 use rustix::fs::{FlockOperation, flock};
 use tempfile::TempDir;
@@ -32,10 +33,17 @@ const STOP_PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct LocalFarm {
     /// The connection to it.
     pub(crate) farm: Farm,
-    stop: CancellationToken,
-    roles: JoinSet<Result<()>>,
+    scheduler: Role,
+    worker: Role,
     _socket: TempDir,
     _folder: File,
+}
+
+/// A part of it, and how to end it.
+#[derive(Debug)]
+struct Role {
+    stop: CancellationToken,
+    task: JoinSet<Result<()>>,
 }
 
 impl LocalFarm {
@@ -44,33 +52,52 @@ impl LocalFarm {
         let state = paths::state_dir()?.join("local");
         let (folder, lock) = own_folder(&state)?;
         let socket = socket_folder(&state)?;
-        let endpoint = Endpoint::Unix(socket.path().join("s.sock"));
+        let path = socket.path().join("s.sock");
+        let options = scheduler::Options { listen: vec![Listen::Unix(path.clone())], ..Default::default() };
         let stop = CancellationToken::new();
-        let options = scheduler::Options::at(&endpoint);
         let running = scheduler::start(options, folder.join("scheduler"), stop.clone()).await?;
+        let scheduler = Role::start(stop, running.wait());
+        let endpoint = Endpoint::Unix(path);
         let farm = Farm::connect(endpoint.clone(), None).await?;
         // What an earlier client left behind when it was killed is nobody's wish any more.
         cancel_all(&farm).await?;
-        let mut roles = JoinSet::new();
-        roles.spawn(async move { running.wait().await });
-        let (options, scheduler) = (worker::Options::local(engine), Scheduler { endpoint, tls: None });
-        roles.spawn(worker::run(options, scheduler, folder.join("worker"), OnExit::Stop, stop.clone()));
-        Ok(Self { farm, stop, roles, _socket: socket, _folder: lock })
+        let (options, dial) = (worker::Options::local(engine), Scheduler { endpoint, tls: None });
+        let stop = CancellationToken::new();
+        let work = worker::run(options, dial, folder.join("worker"), OnExit::Stop, stop.clone());
+        let worker = Role::start(stop, work);
+        Ok(Self { farm, scheduler, worker, _socket: socket, _folder: lock })
     }
 
     /// Completes when a role has ended though nobody asked it to, and says why.
     pub(crate) async fn broken(&mut self) -> anyhow::Error {
-        match self.roles.join_next().await {
+        let ended = tokio::select! {
+            ended = self.scheduler.task.join_next() => ended,
+            ended = self.worker.task.join_next() => ended,
+        };
+        match ended {
             Some(Ok(Err(error))) => error.context("this build's own farm"),
             Some(Err(error)) => anyhow::Error::from(error).context("this build's own farm"),
             Some(Ok(Ok(()))) | None => anyhow::anyhow!("this build's own farm ended before the build did"),
         }
     }
 
-    /// Ends both roles, and with them whatever they still run.
-    pub(crate) async fn stop(mut self) {
+    /// Ends the worker and whatever it still runs; then the scheduler, which hears of that.
+    pub(crate) async fn stop(self) {
+        self.worker.end().await;
+        self.scheduler.end().await;
+    }
+}
+
+impl Role {
+    fn start(stop: CancellationToken, role: impl Future<Output = Result<()>> + Send + 'static) -> Self {
+        let mut task = JoinSet::new();
+        task.spawn(role);
+        Self { stop, task }
+    }
+
+    async fn end(mut self) {
         self.stop.cancel();
-        let ended = async { while self.roles.join_next().await.is_some() {} };
+        let ended = async { while self.task.join_next().await.is_some() {} };
         if tokio::time::timeout(STOP_PATIENCE, ended).await.is_err() {
             tracing::warn!("this build's own farm did not end in time");
         }

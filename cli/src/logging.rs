@@ -11,10 +11,8 @@ use tracing_subscriber::EnvFilter;
 /// `--log-format`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub(crate) enum Format {
-    /// Lines for people.
     #[default]
     Text,
-    /// One JSON object a line.
     Json,
 }
 

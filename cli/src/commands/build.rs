@@ -28,16 +28,20 @@ use crate::{exit, runtime};
 /// With --push one index over all platforms is published under every tag, after the last platform has succeeded.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Examples:
-  archyard build .                                     build and verify for this machine's platform
-  archyard build --platform linux/amd64,linux/arm64 --push -t registry.example/app:1.0 .
-  archyard build -f docker/Dockerfile --target test --build-arg GO=1.25 .
-  archyard build --print --platform linux/arm64 .      the plan as JSON; talks to nobody
-  archyard build -q --push -t registry.example/app .   prints the index's digest and nothing else
+Without --push the image is built and verified, and nothing is published. With it
+one index is published under every tag, after the last platform has succeeded.
 
-Ctrl-C cancels the build and waits for its end; a second one leaves at once. A client that dies otherwise leaves its
-build running: archyard logs -f BUILD follows it.
-Exit codes: 0 every platform succeeded, 1 the build failed, 2 usage, 3 farm unavailable, 130 canceled.")]
+Examples:
+  archyard build .                                  for this machine's platform
+  archyard build --platform linux/amd64,linux/arm64 --push -t r.example/app:1 .
+  archyard build -f ci/Dockerfile --target test --build-arg GO=1.25 .
+  archyard build --print --platform linux/arm64 .   the plan; talks to nobody
+  archyard build -q --push -t r.example/app .       prints the index's digest
+
+Ctrl-C cancels the build and waits for its end; a second one leaves at once.
+A build outlives its client: archyard logs -f BUILD follows it.
+Exit codes: 0 every platform succeeded, 1 failed, 2 usage, 3 farm unavailable,
+130 canceled.")]
 pub(crate) struct Args {
     /// Folder with the source
     context: PathBuf,
@@ -77,8 +81,8 @@ pub(crate) struct Args {
     /// Print the plan as JSON and stop
     #[arg(long)]
     print: bool,
-    /// How progress is shown, on standard error; auto: tty on a terminal, else plain
-    #[arg(long, value_enum, value_name = "KIND", default_value_t)]
+    /// How progress is shown: auto, tty, plain, json or quiet
+    #[arg(long, value_enum, value_name = "KIND", default_value_t, hide_possible_values = true)]
     progress: Progress,
     /// Print image IDs only: the index's digest for --push
     #[arg(short, long, conflicts_with = "json")]
@@ -95,19 +99,14 @@ pub(crate) struct Args {
     farm: FarmArgs,
 }
 
-/// `--progress`.
+/// `--progress`: a block that moves on a terminal, else lines; or what `--json` and `--quiet` do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 enum Progress {
-    /// tty on a terminal, else plain
     #[default]
     Auto,
-    /// A block that moves
     Tty,
-    /// Lines
     Plain,
-    /// As --json
     Json,
-    /// As --quiet
     Quiet,
 }
 

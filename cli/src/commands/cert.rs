@@ -28,9 +28,12 @@ enum Command {
 /// Writes ca.pem, cert.pem and key.pem to a new folder: copy it to where it is used, and give it with --tls-dir.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
+Run it on the scheduler's machine; copy the folder to where it is used, and give
+it with --tls-dir.
+
 Examples:
-  archyard cert issue --data-dir /var/lib/archyard/scheduler --role worker arm-1 --out arm-1-tls
-  archyard cert issue --data-dir /var/lib/archyard/scheduler --role client alice --out alice-tls")]
+  archyard cert issue --role worker arm-1 --out arm-1-tls
+  archyard cert issue --role client alice --out alice-tls")]
 struct Issue {
     /// Of the worker, or the user: who the farm takes its bearer for
     name: String,
@@ -48,9 +51,7 @@ struct Issue {
 /// `--role`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Role {
-    /// Takes leases under its name.
     Worker,
-    /// Submits and watches builds.
     Client,
 }
 

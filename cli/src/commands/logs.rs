@@ -28,7 +28,7 @@ use crate::{runtime, text};
 #[command(after_help = "\
 Examples:
   archyard logs 01ARZ3NDEKTSV4RRFFQ69G5FAV
-  archyard logs -f G5FAV                          the end of an id will do
+  archyard logs -f G5FAV                        the end of an id will do
   archyard logs --platform linux/arm64 G5FAV")]
 pub(crate) struct Args {
     /// The build: its id, or a beginning or end of it that fits no other

@@ -14,11 +14,16 @@ use crate::{logging, paths, runtime, shutdown};
 /// at the first start, and `archyard cert issue` gives out certificates. Everything that must outlive it is in --data-dir.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
+Beyond a Unix socket or loopback it must have --tls: its authority is made at the
+first start, and `archyard cert issue` gives out certificates.
+
 Examples:
   archyard scheduler
-  archyard scheduler --listen unix:/run/archyard/scheduler.sock --listen 0.0.0.0:7420 --tls --tls-name farm.example
+  archyard scheduler --listen unix:/run/archyard/scheduler.sock \\
+    --listen 0.0.0.0:7420 --tls --tls-name farm.example
 
-ARCHYARD_LOG sets what it logs, as in ARCHYARD_LOG=debug; SIGTERM and Ctrl-C stop it, and running builds go on.")]
+ARCHYARD_LOG sets what it logs, as in ARCHYARD_LOG=debug. SIGTERM and Ctrl-C stop
+it; running builds go on, and it finds them again.")]
 pub(crate) struct Args {
     #[command(flatten)]
     options: Options,

@@ -17,11 +17,15 @@ use crate::{logging, paths, runtime, shutdown};
 /// next worker on the same data folder takes them over.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
+It dials the scheduler, and nobody dials it. Platforms are measured, not configured.
+
 Examples:
   archyard worker --scheduler unix:/run/archyard/scheduler.sock
-  archyard worker --scheduler https://farm.example:7420 --tls-dir arm-1-tls --name arm-1 --slots 4
+  archyard worker --scheduler https://farm.example:7420 --tls-dir arm-1-tls \\
+    --name arm-1 --slots 4
 
-ARCHYARD_LOG sets what it logs, as in ARCHYARD_LOG=debug; SIGTERM and Ctrl-C stop it.")]
+ARCHYARD_LOG sets what it logs, as in ARCHYARD_LOG=debug. SIGTERM and Ctrl-C stop
+it; running attempts go on, and the next worker on its data folder adopts them.")]
 pub(crate) struct Args {
     /// The scheduler: unix:PATH, http://127.0.0.1:PORT or https://HOST:PORT [default: the default socket]
     #[arg(long, value_name = "ENDPOINT")]

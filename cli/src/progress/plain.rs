@@ -111,23 +111,20 @@ impl<W: Write> Plain<W> {
             Step::Phase { name, detail } if detail.is_empty() => self.lane(lane, name),
             Step::Phase { name, detail } => self.lane(lane, &format!("{name}: {detail}")),
             Step::Started { number, name } => self.lane(lane, &format!("#{number} {name}")),
-            Step::Line { number, at, text, .. } => match at {
-                Some(at) => self.lane(lane, &format!("#{number} {} {text}", offset(*at))),
-                None => self.lane(lane, &format!("#{number} {text}")),
-            },
-            Step::Transferred { number, name, bytes: 0 } => {
-                self.lane(lane, &format!("#{number} {name} done"))
+            Step::Line { number, at, text, .. } => {
+                let at = at.map(|at| format!("{} ", offset(at))).unwrap_or_default();
+                self.lane(lane, &format!("{}{at}{text}", numbered(*number)))
             }
             Step::Transferred { number, name, bytes } => {
-                self.lane(lane, &format!("#{number} {name} {} done", text::bytes(*bytes)))
+                let size = if *bytes > 0 { format!(" {}", text::bytes(*bytes)) } else { String::new() };
+                self.lane(lane, &format!("{}{name}{size} done", numbered(*number)))
             }
             Step::Warning { number, message, line, url } => {
-                let number = number.map(|number| format!("#{number} ")).unwrap_or_default();
                 let line = if *line > 0 { format!(" (line {line})") } else { String::new() };
                 let url = if url.is_empty() { String::new() } else { format!(" {url}") };
-                self.lane(lane, &format!("{number}WARN: {message}{line}{url}"))
+                self.lane(lane, &format!("{}WARN: {message}{line}{url}", numbered(*number)))
             }
-            Step::Clipped { number, message } => self.lane(lane, &format!("#{number} {message}")),
+            Step::Clipped { number, message } => self.lane(lane, &format!("{}{message}", numbered(*number))),
             Step::Ended { number, end, .. } => {
                 let said = match end {
                     StepEnd::Done { took } => format!("DONE {}", text::duration(*took)),
@@ -168,6 +165,11 @@ impl<W: Write + Send> Renderer for Plain<W> {
         }
         self.out.flush()
     }
+}
+
+/// `#5 `; nothing for what belongs to no step.
+fn numbered(number: Option<usize>) -> String {
+    number.map(|number| format!("#{number} ")).unwrap_or_default()
 }
 
 /// Seconds since a step's start, as buildx writes them.

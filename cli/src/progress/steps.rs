@@ -23,6 +23,8 @@ pub(crate) struct Steps {
     by_digest: HashMap<String, usize>,
     /// Positions of the steps that have started: number `n` is at `n - 1`.
     started: Vec<usize>,
+    /// What belongs to no step: the runner's own transfers.
+    pub(crate) own: StepState,
 }
 
 /// One step.
@@ -109,7 +111,7 @@ impl Steps {
         };
         if news {
             for stream in 0..step.lines.len() {
-                step.flush(number, stream, &mut tell);
+                step.flush(stream, &mut tell);
             }
             step.transfers.clear();
             step.end = Some(end.clone());
@@ -119,9 +121,7 @@ impl Steps {
 
     /// Bytes that a step wrote.
     pub(super) fn output(&mut self, output: &frame::Output, mut tell: impl FnMut(Step)) {
-        let at = self.position(&output.vertex);
-        let number = self.number(at, &mut tell);
-        let step = &mut self.steps[at];
+        let (number, step) = self.step(&output.vertex, &mut tell);
         let since = step.started_at.zip(time(output.at)).map(|(start, now)| between(start, now));
         let stream = usize::from(output.stream == 2);
         let mut texts = Vec::new();
@@ -134,11 +134,13 @@ impl Steps {
 
     /// Progress of a transfer within a step.
     pub(super) fn transfer(&mut self, status: frame::Status, mut tell: impl FnMut(Step)) {
-        let at = self.position(&status.vertex);
-        let number = self.number(at, &mut tell);
         let (current, total) =
             (status.current_bytes.max(0).cast_unsigned(), status.total_bytes.max(0).cast_unsigned());
-        let step = &mut self.steps[at];
+        let (number, step) = self.step(&status.vertex, &mut tell);
+        // The last word on a transfer may come after its step's own.
+        if step.end.is_some() {
+            return;
+        }
         let known = step.transfers.iter().position(|(name, _, _)| *name == status.name);
         if status.completed {
             if let Some(known) = known {
@@ -154,11 +156,10 @@ impl Steps {
 
     /// BuildKit cut a step's output.
     pub(super) fn clipped(&mut self, clipped: &frame::Clipped, mut tell: impl FnMut(Step)) {
-        let at = self.position(&clipped.vertex);
-        let number = self.number(at, &mut tell);
-        let message = one_line(&clipped.message);
-        self.steps[at].keep(None, message.clone());
-        tell(Step::Clipped { number, message });
+        let (number, step) = self.step(&clipped.vertex, &mut tell);
+        let text = one_line(&clipped.message);
+        step.keep(None, text.clone());
+        tell(Step::Clipped { number, message: text });
     }
 
     /// The number of the step with this digest, once it has one.
@@ -168,11 +169,10 @@ impl Steps {
 
     /// Lines without an end that have waited: what a step says before it hangs must be seen.
     pub(super) fn flush(&mut self, mut tell: impl FnMut(Step)) {
-        for step in self.steps.iter_mut().filter(|step| step.is_running()) {
-            if let Some(number) = step.number {
-                for stream in 0..step.lines.len() {
-                    step.flush(number, stream, &mut tell);
-                }
+        let running = self.steps.iter_mut().filter(|step| step.is_running());
+        for step in running.chain([&mut self.own]) {
+            for stream in 0..step.lines.len() {
+                step.flush(stream, &mut tell);
             }
         }
     }
@@ -186,17 +186,20 @@ impl Steps {
         self.steps.len() - 1
     }
 
-    /// A step's number; one that writes has started, whether or not the log said so.
-    fn number(&mut self, at: usize, tell: &mut impl FnMut(Step)) -> usize {
-        let step = &mut self.steps[at];
-        if let Some(number) = step.number {
-            return number;
+    /// What speaks, and its number: a step that writes has started, whether or not the log said so.
+    fn step(&mut self, digest: &str, tell: &mut impl FnMut(Step)) -> (Option<usize>, &mut StepState) {
+        if digest.is_empty() {
+            return (None, &mut self.own);
         }
-        self.started.push(at);
-        step.number = Some(self.started.len());
-        step.heard = Some(Instant::now());
-        tell(Step::Started { number: self.started.len(), name: step.name.clone() });
-        self.started.len()
+        let at = self.position(digest);
+        let step = &mut self.steps[at];
+        if step.number.is_none() {
+            self.started.push(at);
+            step.number = Some(self.started.len());
+            step.heard = Some(Instant::now());
+            tell(Step::Started { number: self.started.len(), name: step.name.clone() });
+        }
+        (step.number, step)
     }
 }
 
@@ -208,10 +211,10 @@ impl StepState {
         self.tail.push_back((at, text));
     }
 
-    fn flush(&mut self, number: usize, stream: usize, tell: &mut impl FnMut(Step)) {
+    fn flush(&mut self, stream: usize, tell: &mut impl FnMut(Step)) {
         if let Some(text) = self.lines[stream].take() {
             self.keep(None, text.clone());
-            tell(Step::Line { number, at: None, stream: if stream == 1 { 2 } else { 1 }, text });
+            tell(Step::Line { number: self.number, at: None, stream: if stream == 1 { 2 } else { 1 }, text });
         }
     }
 }

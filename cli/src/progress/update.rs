@@ -44,14 +44,15 @@ pub(crate) enum Step {
     Phase { name: String, detail: String },
     /// A step began.
     Started { number: usize, name: String },
-    /// A line that a step wrote, fit for a terminal. `at` counts from the step's start.
-    Line { number: usize, at: Option<Duration>, stream: u32, text: String },
-    /// A transfer within a step is done.
-    Transferred { number: usize, name: String, bytes: u64 },
+    /// A line that a step wrote, fit for a terminal; without a number it is the runner's own. `at` counts from the
+    /// step's start.
+    Line { number: Option<usize>, at: Option<Duration>, stream: u32, text: String },
+    /// A transfer is done; without a number it is the runner's own.
+    Transferred { number: Option<usize>, name: String, bytes: u64 },
     /// BuildKit warns.
     Warning { number: Option<usize>, message: String, line: u32, url: String },
     /// BuildKit cut this step's output here.
-    Clipped { number: usize, message: String },
+    Clipped { number: Option<usize>, message: String },
     /// A step ended.
     Ended { number: usize, name: String, end: StepEnd },
 }

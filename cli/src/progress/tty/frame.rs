@@ -186,6 +186,8 @@ fn body(lane: &Lane, rows: usize, width: usize) -> Vec<String> {
         spare -= output.len();
         below.push(output);
     }
+    let own = output(&lane.steps.own, spare.min(OUTPUT_LINES));
+    spare -= own.len();
     let ended: Vec<&StepState> =
         lane.steps.started().rev().filter(|step| !step.is_running()).take(spare).collect();
     let mut lines: Vec<String> = ended.iter().rev().map(|step| step_line(step, width)).collect();
@@ -193,6 +195,7 @@ fn body(lane: &Lane, rows: usize, width: usize) -> Vec<String> {
         lines.push(step_line(step, width));
         lines.extend(output);
     }
+    lines.extend(own);
     lines
 }
 
