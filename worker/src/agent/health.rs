@@ -16,6 +16,9 @@ const INTERVAL: Duration = Duration::from_secs(10);
 /// An Engine that takes longer to say what it is does not work.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Of what is told about an Engine.
+const PROBLEM_CHARS: usize = 500;
+
 /// What is known of the Engine.
 #[derive(Debug)]
 pub(super) struct Health {
@@ -108,8 +111,11 @@ fn well_or_not(shared: &Shared, probe: &Probe) {
 }
 
 fn unwell(shared: &Shared, problem: &str) {
+    // An Engine's own words may be many; a heartbeat takes one line.
+    let problem = problem.lines().next().unwrap_or_default();
+    let problem = problem.chars().take(PROBLEM_CHARS).collect::<String>();
     let description = shared.health.state().description;
-    if shared.health.set(State { description, problem: problem.to_owned() }) {
+    if shared.health.set(State { description, problem: problem.clone() }) {
         tracing::warn!(worker = %shared.config.name, "no lease is taken: {problem}");
     }
 }

@@ -72,8 +72,9 @@ impl Process {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Read as _;
     use std::os::unix::process::CommandExt as _;
-    use std::process::Command;
+    use std::process::{Command, Stdio};
     use std::time::Duration;
 
     #[tokio::test]
@@ -91,12 +92,14 @@ mod tests {
 
     #[tokio::test]
     async fn killing_takes_the_group_along() {
-        let child =
-            Command::new("sh").args(["-c", "trap '' TERM; sleep 60 & wait; wait"]).process_group(0).spawn();
-        let mut own = Process::of_child(child.unwrap()).unwrap();
-        own.terminate();
+        let mut command = Command::new("sh");
+        command.args(["-c", "trap '' TERM; sleep 60"]).process_group(0).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut pipe = child.stdout.take().unwrap();
+        let mut own = Process::of_child(child).unwrap();
         own.kill();
         own.ended().await;
         assert!(own.reap().unwrap().contains('9'));
+        assert_eq!(pipe.read(&mut [0]).unwrap(), 0, "somebody of the group still holds the pipe");
     }
 }

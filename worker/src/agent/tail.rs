@@ -46,11 +46,14 @@ pub(super) async fn tail(
         let (data, is_end) = read(&attempt, &mut spool, offset).await.map_err(|error| error.to_string())?;
         let last = is_complete && is_end;
         if last || !data.is_empty() {
+            // What was acknowledged before says nothing of the end.
+            acks.mark_unchanged();
             let length = data.len() as u64;
             say(Message::Data(proto::SpoolData { offset, data, last })).await?;
             offset += length;
         }
         if last {
+            acks.changed().await.map_err(|error| error.to_string())?;
             wait_for(&mut acks, |acked| acked.refused || acked.bytes >= offset).await?;
             return Ok(attempt.id);
         }
