@@ -286,7 +286,6 @@ impl ContextService for Services {
         let blobs = self.blobs.lock().unwrap();
         let mut responses = Vec::new();
         for digest in digests {
-            let digest = Vec::from(digest);
             let content = blobs.get(&digest).ok_or_else(|| Status::not_found("a blob"))?;
             let parts = content.len().div_ceil(1 << 20).max(1);
             for part in 0..parts {
