@@ -1,8 +1,8 @@
-//! Which files of a directory are not part of its context: `.dockerignore`, as Docker documents it and as
-//! BuildKit's client applies it.
+//! Which files of a directory are not part of its context: `.dockerignore`, as Docker documents it.
 //!
 //! The last line that matches a path decides; a line that matches a directory matches all that it holds; a
-//! line that begins with `!` brings back. Nothing here touches a disk.
+//! line that begins with `!` brings back. Docker's clients differ from that, and from each other, where
+//! lines match a directory and what it holds in turn; this does not. Nothing here touches a disk.
 
 mod pattern;
 #[cfg(test)]
@@ -61,6 +61,9 @@ impl Ignore {
                 ));
             }
             let cleaned = clean(rest);
+            if brings_back && cleaned == "/" {
+                return Err(wrong("the context itself cannot be brought back; write '!**' for all it holds"));
+            }
             let relative = if cleaned.len() > 1 { cleaned.trim_start_matches('/') } else { &cleaned };
             let pattern = Pattern::parse(relative).map_err(|problem| wrong(&problem))?;
             lines.push(Line { pattern, brings_back });
@@ -75,7 +78,14 @@ impl Ignore {
 
     /// Whether this path is left out. `above` is the trail of the directory that holds it.
     pub fn excludes(&self, path: &str, above: &Trail) -> bool {
-        self.walk(path, above, |_, _| ())
+        let mut excluded = false;
+        for (at, line) in self.lines.iter().enumerate() {
+            // A line that would not change the answer need not be tried.
+            if line.brings_back == excluded && (above.has(at) || line.pattern.matches(path)) {
+                excluded = !line.brings_back;
+            }
+        }
+        excluded
     }
 
     /// Whether this directory itself is left out, and the trail for what it holds.
@@ -83,9 +93,10 @@ impl Ignore {
     /// One that is left out may still hold what a later line brings back: see
     /// [`may_bring_back_below`](Self::may_bring_back_below).
     pub fn enter(&self, path: &str, above: &Trail) -> (bool, Trail) {
-        let mut trail = vec![false; self.lines.len()];
-        let excluded = self.walk(path, above, |at, matches| trail[at] = matches);
-        (excluded, Trail(trail))
+        let matches = |(at, line): (usize, &Line)| above.has(at) || line.pattern.matches(path);
+        let trail = Trail(self.lines.iter().enumerate().map(matches).collect());
+        let last = self.lines.iter().zip(&trail.0).rfind(|(_, matches)| **matches);
+        (last.is_some_and(|(line, _)| !line.brings_back), trail)
     }
 
     /// Whether any line could bring back something beneath this directory: if not, and the directory is left
@@ -93,20 +104,11 @@ impl Ignore {
     pub fn may_bring_back_below(&self, directory: &str) -> bool {
         self.lines.iter().any(|line| line.brings_back && line.pattern.may_match_below(directory))
     }
+}
 
-    /// Runs down the lines. One that could not change the answer is not tried, and counts as not matching:
-    /// BuildKit's client does the same, and what a directory passes on depends on it.
-    fn walk(&self, path: &str, above: &Trail, mut note: impl FnMut(usize, bool)) -> bool {
-        let mut excluded = false;
-        for (at, line) in self.lines.iter().enumerate() {
-            let inherited = above.0.get(at).copied().unwrap_or(false);
-            let matches = inherited || (line.brings_back == excluded && line.pattern.matches(path));
-            note(at, matches);
-            if matches {
-                excluded = !line.brings_back;
-            }
-        }
-        excluded
+impl Trail {
+    fn has(&self, line: usize) -> bool {
+        self.0.get(line).copied().unwrap_or(false)
     }
 }
 

@@ -1,4 +1,4 @@
-//! The documented rules, and the corners where BuildKit's client has its own mind.
+//! The documented rules, one by one and together.
 
 use proptest::prelude::*;
 
@@ -100,8 +100,10 @@ fn several_lines() {
         (&["**", "!a/b", "a/b/c"], &["a/b/c", "a/b/c/d"], &["a/b", "a/b/x"]),
         (&["*", "!**/*.rs"], &["a", "a/b.c"], &["a/b.rs", "a/x/b.rs", "b.rs"]),
         (&["*", "!src/**"], &["src"], &["src/a", "src/a/b"]),
-        // a line not tried on a directory is not inherited from it
-        (&["a", "!a/b", "a"], &["a", "a/c"], &["a/b"]),
+        // what matches a directory matches what it holds, whatever the lines before it did
+        (&["a", "!a/b", "a"], &["a", "a/b", "a/c"], &[]),
+        (&["[ab]/b/.a", "!**/[ab]"], &[], &["a", "a/b", "a/b/.a"]),
+        (&["**/?a", "!*"], &[], &["a", "a/.a", "a/.a/b"]),
         (&["a", "!a/b", "a/*"], &["a", "a/b", "a/c"], &[]),
     ];
     for (lines, yes, no) in table {
@@ -130,7 +132,7 @@ fn a_malformed_pattern_names_its_line() {
     let table = [
         ("[", "never closed"), ("[a", "never closed"), ("a[", "never closed"), ("[]a]", "'\\]'"), ("[a-]", "'\\]'"),
         ("[-x]", "'\\-'"), ("[x-]", "'\\]'"), ("[a-b-c]", "'\\-'"), ("[z-a]", "backwards"), ("[^]", "'\\]'"),
-        ("[\\", "never closed"), ("a\\", "'\\\\'"), ("!", "no pattern"), ("!  ", "no pattern"), ("![", "never closed"),
+        ("[\\", "never closed"), ("a\\", "'\\\\'"), ("!", "no pattern"), ("!  ", "no pattern"), ("! /..", "'!**'"), ("![", "never closed"),
     ];
     for (pattern, remedy) in table {
         let error = Ignore::parse("sub/.dockerignore", format!("ok\n{pattern}\n").as_bytes()).unwrap_err();
