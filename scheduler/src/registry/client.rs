@@ -17,7 +17,7 @@ use oci_client::{Client, RegistryOperation};
 use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 
-use super::Error;
+use super::{Error, proxy};
 use crate::credentials;
 
 /// What may stand where an image is expected.
@@ -113,7 +113,7 @@ fn client(plain: Vec<String>) -> Result<Client, Error> {
         connect_timeout: Some(CONNECT_TIMEOUT),
         read_timeout: Some(READ_TIMEOUT),
         user_agent: concat!("archyard/", env!("CARGO_PKG_VERSION")),
-        ..ClientConfig::default()
+        ..proxy::from_env()
     };
     Client::try_from(config).map_err(|error| Error {
         registry: "any registry".to_owned(),

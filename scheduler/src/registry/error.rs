@@ -62,7 +62,7 @@ fn classify(error: &OciDistributionError) -> (Cause, String) {
         OciDistributionError::UnauthorizedError { .. } => {
             (Cause::Denied, "authentication required".to_owned())
         }
-        OciDistributionError::AuthenticationFailure(said) => (Cause::Denied, shortened(said)),
+        OciDistributionError::AuthenticationFailure(said) => (of_token_server(said), shortened(said)),
         OciDistributionError::ServerError { code, message, .. } => {
             (of_status(*code), format!("HTTP {code} {}", shortened(message)))
         }
@@ -73,6 +73,17 @@ fn classify(error: &OciDistributionError) -> (Cause, String) {
         }
         OciDistributionError::ImageManifestNotFoundError(said) => (Cause::NotFound, shortened(said)),
         other => (Cause::Refused, shortened(&other.to_string())),
+    }
+}
+
+/// The client does not tell a token server's status. One that denies says why in JSON; one in trouble has a page of
+/// its proxy's, and one that is asked too often says so.
+fn of_token_server(said: &str) -> Cause {
+    let denies = serde_json::from_str::<serde::de::IgnoredAny>(said).is_ok();
+    if denies && !said.to_ascii_lowercase().contains("toomanyrequests") {
+        Cause::Denied
+    } else {
+        Cause::Failing
     }
 }
 
@@ -113,6 +124,13 @@ fn innermost(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_server_in_trouble_denies_nothing() {
+        assert_eq!(of_token_server(r#"{"details":"incorrect username or password"}"#), Cause::Denied);
+        assert_eq!(of_token_server("<html>502 Bad Gateway</html>"), Cause::Failing);
+        assert_eq!(of_token_server(r#"{"errors":[{"code":"TOOMANYREQUESTS"}]}"#), Cause::Failing);
+    }
 
     #[test]
     fn says_who_is_to_blame() {

@@ -5,6 +5,7 @@
 
 mod client;
 mod error;
+mod proxy;
 
 pub use client::{Manifest, Registries, Registry};
 pub use error::{Cause, Error};

@@ -1,0 +1,193 @@
+//! BuildService: submit, ask, cancel. Lists, watching and logs have files of their own.
+
+use std::sync::Arc;
+
+use archyard_model::convert::{build_state_to_proto, plan_from_proto, record_to_proto};
+use archyard_model::{BuildId, Invalid, Pool, Principal, RequestId, limits};
+use archyard_proto::v1 as proto;
+use prost::Message as _;
+use proto::build_service_server::BuildService;
+use tonic::{Request, Response, Status, async_trait};
+
+use super::shared::caller;
+use super::status::{IntoStatus, no_build, stopping};
+use super::stream::Stream;
+use super::{Shared, list, logs, watch};
+use crate::core::Refusal;
+use crate::credentials::Set;
+use crate::driver::{self, NewBuild, Submitted};
+
+#[async_trait]
+impl BuildService for Shared {
+    type WatchBuildStream = Stream<proto::BuildEvent>;
+    type ReadLogStream = Stream<proto::LogChunk>;
+
+    async fn submit_build(
+        &self,
+        request: Request<proto::SubmitBuildRequest>,
+    ) -> Result<Response<proto::SubmitBuildResponse>, Status> {
+        let principal = caller(&request)?;
+        let message = request.into_inner();
+        let (build, set) = read_submission(principal, message).map_err(IntoStatus::into_status)?;
+        let (blobs, plan) = (Arc::clone(&self.blobs), Arc::clone(&build.plan));
+        self.blocking(move || blobs.check_plan(&plan)).await?;
+        // A task of its own: a client that leaves must not part a build from its credentials.
+        let shared = self.clone();
+        let submitting = self.tasks.spawn(async move { submit(&shared, build, set).await });
+        let submitted = submitting.await.map_err(|_| stopping())?.map_err(IntoStatus::into_status)?;
+        tracing::info!(build = %submitted.build, existing = submitted.existing, "build accepted");
+        Ok(Response::new(proto::SubmitBuildResponse {
+            build_id: submitted.build.to_string(),
+            existing: submitted.existing,
+        }))
+    }
+
+    async fn get_build(
+        &self,
+        request: Request<proto::GetBuildRequest>,
+    ) -> Result<Response<proto::GetBuildResponse>, Status> {
+        let id = build_id(&request.get_ref().build_id)?;
+        let build = self.record(id).await?.ok_or_else(|| no_build(id))?;
+        Ok(Response::new(proto::GetBuildResponse { build: Some(build) }))
+    }
+
+    async fn list_builds(
+        &self,
+        request: Request<proto::ListBuildsRequest>,
+    ) -> Result<Response<proto::ListBuildsResponse>, Status> {
+        list::list(self, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn watch_build(
+        &self,
+        request: Request<proto::WatchBuildRequest>,
+    ) -> Result<Response<Self::WatchBuildStream>, Status> {
+        let message = request.into_inner();
+        let id = build_id(&message.build_id)?;
+        watch::watch(self, id, message.after_seq).await.map(Response::new)
+    }
+
+    async fn read_log(
+        &self,
+        request: Request<proto::ReadLogRequest>,
+    ) -> Result<Response<Self::ReadLogStream>, Status> {
+        logs::read(self, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn cancel_build(
+        &self,
+        request: Request<proto::CancelBuildRequest>,
+    ) -> Result<Response<proto::CancelBuildResponse>, Status> {
+        let principal = caller(&request)?;
+        let message = request.into_inner();
+        let id = build_id(&message.build_id)?;
+        if message.reason.len() > limits::REASON_BYTES {
+            let problem = format!("a reason has at most {} bytes", limits::REASON_BYTES);
+            return Err(Invalid::new("reason", message.reason, problem).into_status());
+        }
+        match self.driver.cancel(id, principal.clone(), message.reason).await {
+            Ok(state) => {
+                tracing::info!(build = %id, %principal, %state, "cancel requested");
+                Ok(Response::new(proto::CancelBuildResponse { state: build_state_to_proto(state).into() }))
+            }
+            Err(driver::Error::Refused(Refusal::UnknownBuild(_))) => Err(self.too_late(id).await?),
+            Err(error) => Err(error.into_status()),
+        }
+    }
+
+    async fn attach_build(
+        &self,
+        request: Request<proto::AttachBuildRequest>,
+    ) -> Result<Response<proto::AttachBuildResponse>, Status> {
+        let message = request.into_inner();
+        let id = build_id(&message.build_id)?;
+        let set = Set::from_proto(message.credentials).map_err(IntoStatus::into_status)?;
+        let Some(record) = self.driver.record(id).await.map_err(IntoStatus::into_status)? else {
+            return Err(self.too_late(id).await?);
+        };
+        if let Some(host) = set.lacks(&record.plan) {
+            let problem = "the build needs a credential of this registry; docker login it, and attach again";
+            return Err(Invalid::new("credentials", host, problem).into_status());
+        }
+        self.credentials.put(id, set);
+        match self.driver.supply_credentials(id).await {
+            // It had them, or does not need them any more.
+            Ok(()) | Err(driver::Error::Refused(Refusal::Late(_))) => {
+                Ok(Response::new(proto::AttachBuildResponse {}))
+            }
+            Err(driver::Error::Refused(Refusal::UnknownBuild(_))) => {
+                self.credentials.forget(id);
+                Err(self.too_late(id).await?)
+            }
+            Err(error) => Err(error.into_status()),
+        }
+    }
+}
+
+impl Shared {
+    /// What is known of a build, running or ended.
+    pub(super) async fn record(&self, id: BuildId) -> Result<Option<proto::BuildRecord>, Status> {
+        // The driver first: a build is in the views before the driver forgets it.
+        if let Some(record) = self.driver.record(id).await.map_err(IntoStatus::into_status)? {
+            return Ok(Some(record_to_proto(&record)));
+        }
+        let views = Arc::clone(&self.views);
+        self.blocking(move || views.record(id)).await
+    }
+
+    /// Why nothing can be done to a build that the driver does not have.
+    async fn too_late(&self, id: BuildId) -> Result<Status, Status> {
+        let views = Arc::clone(&self.views);
+        let record = self.blocking(move || views.record(id)).await?;
+        let Some(record) = record else { return Ok(no_build(id)) };
+        let state = archyard_model::convert::build_state_from_proto(record.state());
+        let state = state.map_or_else(|_| "over".to_owned(), |state| state.to_string());
+        Ok(Status::failed_precondition(format!("build {id} is {state}; nothing more can be done to it")))
+    }
+}
+
+/// A build's id in a request.
+pub(super) fn build_id(text: &str) -> Result<BuildId, Status> {
+    text.parse().map_err(|error: Invalid| error.into_status())
+}
+
+fn read_submission(
+    principal: Principal,
+    message: proto::SubmitBuildRequest,
+) -> Result<(NewBuild, Set), Invalid> {
+    let request_id: RequestId = message.request_id.parse()?;
+    let plan = message.plan.ok_or_else(|| Invalid::new("plan", "", "it is missing"))?;
+    let bytes = plan.encoded_len();
+    if bytes > limits::PLAN_BYTES {
+        let problem = format!("a plan has at most {} bytes; name fewer things", limits::PLAN_BYTES);
+        return Err(Invalid::new("plan", format!("{bytes} bytes"), problem));
+    }
+    let plan = Arc::new(plan_from_proto(plan)?);
+    let set = Set::from_proto(message.credentials)?;
+    // Who may use which pool comes with roles; until then everybody here is trusted.
+    Ok((NewBuild { request_id, principal, plan, pool: Pool::Trusted }, set))
+}
+
+async fn submit(shared: &Shared, build: NewBuild, set: Set) -> Result<Submitted, driver::Error> {
+    let (principal, request) = (build.principal.clone(), build.request_id.clone());
+    let complete = set.lacks(&build.plan).is_none();
+    let wanted = complete && !build.plan.credential_hosts.is_empty();
+    if wanted {
+        shared.credentials.stage(&principal, &request, set);
+    }
+    let submitted = shared.driver.submit(build, complete).await;
+    match &submitted {
+        Ok(Submitted { build, existing }) if wanted => {
+            shared.credentials.bind(&principal, &request, *build);
+            if *existing && shared.driver.supply_credentials(*build).await.is_err() {
+                // It has ended, or had them: nobody would wipe them otherwise.
+                let known = shared.driver.record(*build).await?;
+                if known.is_none_or(|record| record.state.is_terminal()) {
+                    shared.credentials.forget(*build);
+                }
+            }
+        }
+        _ => shared.credentials.unstage(&principal, &request),
+    }
+    submitted
+}

@@ -1,0 +1,68 @@
+//! What all services share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use archyard_model::Principal;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::{Request, Status};
+
+use super::status::IntoStatus;
+use crate::blobs;
+use crate::credentials::Credentials;
+use crate::driver::Handle;
+use crate::spools::Spools;
+use crate::views::Views;
+
+/// Everything a service reaches. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Shared {
+    /// The driver.
+    pub driver: Handle,
+    /// Contexts.
+    pub blobs: Arc<blobs::Store>,
+    /// Logs.
+    pub spools: Arc<Spools>,
+    /// Ended builds.
+    pub views: Arc<Views>,
+    /// Credentials, in memory.
+    pub credentials: Arc<Credentials>,
+    /// Every task that outlives a call's own future.
+    pub tasks: TaskTracker,
+    /// The scheduler stops: streams end.
+    pub stopping: CancellationToken,
+    /// How often workers are to say that they live.
+    pub heartbeat: Duration,
+    /// Silence after which they are taken for lost.
+    pub lease: Duration,
+}
+
+impl Shared {
+    /// Runs what blocks on the blocking pool.
+    pub(super) async fn blocking<T, E>(
+        &self,
+        work: impl FnOnce() -> Result<T, E> + Send + 'static,
+    ) -> Result<T, Status>
+    where
+        T: Send + 'static,
+        E: IntoStatus + Send + 'static,
+    {
+        match tokio::task::spawn_blocking(work).await {
+            Ok(outcome) => outcome.map_err(IntoStatus::into_status),
+            Err(error) => {
+                tracing::error!(%error, "a request's work ended unexpectedly");
+                Err(Status::internal("the scheduler failed on this request; its log has the details"))
+            }
+        }
+    }
+}
+
+/// Who calls, as the interceptor found out.
+pub(super) fn caller<T>(request: &Request<T>) -> Result<Principal, Status> {
+    request
+        .extensions()
+        .get::<Principal>()
+        .cloned()
+        .ok_or_else(|| Status::unauthenticated("this connection has no principal"))
+}

@@ -1,0 +1,198 @@
+//! The driver's hands: resolving locks, publishing, keeping records, each in a task of its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use archyard_model::{BuildId, Failure, FailureClass, Plan, Reference, Sha256};
+use tokio::runtime;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
+
+use crate::core::{EndedBuild, PublishOrder};
+use crate::credentials::Credentials;
+use crate::driver::{Handle, Shell};
+use crate::publish::{self, Failed, Ledger};
+use crate::registry::Registries;
+use crate::views::Views;
+use crate::{lock, registry};
+
+/// Locks resolved at a time, and publishings, each.
+const AT_ONCE: usize = 16;
+/// Records written at a time: they wait for one disk.
+const WRITERS: usize = 4;
+/// The first pause after a record could not be written; each later one is twice as long.
+const PAUSE: Duration = Duration::from_secs(1);
+/// The longest.
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// What the hands reach.
+#[derive(Debug, Clone)]
+pub(crate) struct Hands {
+    /// The tasks, waited for when the scheduler stops.
+    pub(crate) tasks: TaskTracker,
+    /// What they run on: the driver's thread is none of it.
+    pub(crate) runtime: runtime::Handle,
+    pub(crate) stopping: CancellationToken,
+    pub(crate) credentials: Arc<Credentials>,
+    pub(crate) registries: Arc<Registries>,
+    pub(crate) views: Arc<Views>,
+    pub(crate) lock_patience: Duration,
+}
+
+/// [`Hands`] with the driver they answer to.
+#[derive(Debug, Clone)]
+pub(crate) struct Effects {
+    hands: Hands,
+    driver: Handle,
+    locks: Arc<Semaphore>,
+    publishings: Arc<Semaphore>,
+    writers: Arc<Semaphore>,
+}
+
+impl Effects {
+    pub(crate) fn new(hands: Hands, driver: Handle) -> Self {
+        let semaphore = |permits| Arc::new(Semaphore::new(permits));
+        Self {
+            hands,
+            driver,
+            locks: semaphore(AT_ONCE),
+            publishings: semaphore(AT_ONCE),
+            writers: semaphore(WRITERS),
+        }
+    }
+
+    /// Runs a task until it is done or the scheduler stops: all of this is done again after a restart.
+    fn start(
+        &self,
+        permits: &Arc<Semaphore>,
+        span: tracing::Span,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let (stopping, permits) = (self.hands.stopping.clone(), Arc::clone(permits));
+        let task = async move {
+            let work = async {
+                // The semaphore is never closed.
+                let _permit = permits.acquire().await;
+                work.await;
+            };
+            tokio::select! {
+                () = stopping.cancelled() => {}
+                () = work => {}
+            }
+        };
+        self.hands.tasks.spawn_on(task.instrument(span), &self.hands.runtime);
+    }
+
+    /// Binds credentials to their build: this may run before the submission's own answer does.
+    async fn bind_credentials(&self, build: BuildId) {
+        if let Ok(Some(record)) = self.driver.record(build).await {
+            self.hands.credentials.bind(&record.principal, &record.request_id, build);
+        }
+    }
+
+    async fn resolve(self, build: BuildId, plan: Arc<Plan>) {
+        if !plan.credential_hosts.is_empty() {
+            self.bind_credentials(build).await;
+        }
+        let outcome = match self.hands.registries.of(&plan, self.hands.credentials.of(build)) {
+            Ok(registry) => lock::resolve(&registry, &plan, self.hands.lock_patience).await,
+            Err(error) => Err(no_client(&error)),
+        };
+        let answered = match outcome {
+            Ok(lock) => {
+                for (image, locked) in &lock.images {
+                    if let Some(warning) = &locked.warning {
+                        tracing::warn!(%build, %image, warning, "an image is not locked");
+                    }
+                }
+                self.driver.lock_resolved(build, lock).await
+            }
+            Err(failure) => {
+                tracing::info!(%build, code = failure.code, "the lock failed: {failure}");
+                self.driver.lock_failed(build, failure).await
+            }
+        };
+        if let Err(error) = answered {
+            tracing::debug!(%build, %error, "the lock came too late");
+        }
+    }
+
+    async fn publish(self, order: PublishOrder) {
+        let build = order.build;
+        let registry = self.hands.registries.of(&order.plan, self.hands.credentials.of(build));
+        let outcome = match registry {
+            Ok(registry) => publish::publish(&registry, &order, &Journaled(&self.driver)).await,
+            Err(error) => Err(Failed { failure: no_client(&error), retryable: true }),
+        };
+        let answered = match outcome {
+            Ok(true) => self.driver.publish_done(build).await,
+            Ok(false) => return tracing::info!(%build, "publishing was told to stop"),
+            Err(Failed { failure, retryable }) => {
+                tracing::warn!(%build, attempt = order.attempt, retryable, code = failure.code, "publishing failed: {failure}");
+                self.driver.publish_failed(build, failure, retryable).await
+            }
+        };
+        if let Err(error) = answered {
+            tracing::debug!(%build, %error, "the publisher came too late");
+        }
+    }
+
+    async fn archive(self, ended: EndedBuild) {
+        let build = ended.record.id;
+        let ended = Arc::new(ended);
+        let mut pause = PAUSE;
+        loop {
+            let (views, ended) = (Arc::clone(&self.hands.views), Arc::clone(&ended));
+            let error = match tokio::task::spawn_blocking(move || views.archive(&ended)).await {
+                Ok(Ok(())) => break,
+                Ok(Err(error)) => error.to_string(),
+                Err(error) => error.to_string(),
+            };
+            tracing::error!(%build, error, retry_s = pause.as_secs(), "an ended build's record cannot be written");
+            tokio::time::sleep(pause).await;
+            pause = PAUSE_MAX.min(pause * 2);
+        }
+        if let Err(error) = self.driver.archived(build).await {
+            tracing::debug!(%build, %error, "archived twice");
+        }
+    }
+}
+
+impl Shell for Effects {
+    fn resolve(&mut self, build: BuildId, plan: Arc<Plan>) {
+        let span = tracing::info_span!("lock", %build);
+        self.start(&self.locks, span, self.clone().resolve(build, plan));
+    }
+
+    fn publish(&mut self, order: PublishOrder) {
+        let span = tracing::info_span!("publish", build = %order.build);
+        self.start(&self.publishings, span, self.clone().publish(order));
+    }
+
+    fn archive(&mut self, ended: EndedBuild) {
+        let build = ended.record.id;
+        // It needs them no more, however long its record takes to be written.
+        self.hands.credentials.forget(build);
+        let span = tracing::info_span!("archive", %build);
+        self.start(&self.writers, span, self.clone().archive(ended));
+    }
+}
+
+/// The driver as the publisher sees it.
+struct Journaled<'h>(&'h Handle);
+
+impl Ledger for Journaled<'_> {
+    async fn prepared(&self, build: BuildId, index: Sha256, size: u64) -> bool {
+        self.0.index_prepared(build, index, size).await.is_ok()
+    }
+
+    async fn moved(&self, build: BuildId, tag: Reference) -> bool {
+        self.0.tag_moved(build, tag).await.is_ok()
+    }
+}
+
+fn no_client(error: &registry::Error) -> Failure {
+    Failure::new(FailureClass::Infrastructure, "registry_client", error.to_string())
+}
