@@ -1,0 +1,108 @@
+//! The control stream and the farm's own service.
+
+use archyard_proto::v1 as proto;
+use proto::scheduler_message::Message as Down;
+use proto::worker_message::Message as Up;
+use tonic::Code;
+
+use crate::harness::{Farm, Worker, hello};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_is_welcomed_listed_and_drained() {
+    let farm = Farm::start().await;
+    let mut worker = Worker::join(farm.channel(), hello("w1")).await.unwrap();
+    assert_eq!(
+        (worker.welcome.protocol, worker.welcome.heartbeat_ms, worker.welcome.lease_ms),
+        (1, 2_000, 30_000)
+    );
+    worker.say(Up::Heartbeat(proto::Heartbeat { sequence: 7, ..Default::default() })).await;
+    assert!(matches!(worker.next().await.unwrap(), Some(Down::HeartbeatAck(ack)) if ack.sequence == 7));
+
+    let listed = farm.farm().list_workers(proto::ListWorkersRequest {}).await.unwrap().into_inner().workers;
+    assert_eq!(listed.len(), 1);
+    assert_eq!((listed[0].name.as_str(), listed[0].state()), ("w1", proto::WorkerState::Ready));
+    assert_eq!(listed[0].slots, 2);
+
+    let request = proto::DrainWorkerRequest { name: "w1".to_owned(), draining: true };
+    let drained = farm.farm().drain_worker(request).await.unwrap().into_inner().worker.unwrap();
+    assert_eq!(drained.state(), proto::WorkerState::Draining);
+    assert!(matches!(worker.next().await.unwrap(), Some(Down::Drain(drain)) if drain.draining));
+    let request = proto::DrainWorkerRequest { name: "stranger".to_owned(), draining: true };
+    let unknown = farm.farm().drain_worker(request).await.unwrap_err();
+    assert_eq!(unknown.code(), Code::NotFound);
+    assert!(unknown.message().contains("stranger"), "{unknown:?}");
+    let request = proto::DrainWorkerRequest { name: "Not A Name".to_owned(), draining: true };
+    assert_eq!(farm.farm().drain_worker(request).await.unwrap_err().code(), Code::InvalidArgument);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_farm_is() {
+    let farm = Farm::start().await;
+    farm.submit("r1", &["linux/amd64"]).await;
+    let about = farm.farm().get_farm(proto::GetFarmRequest {}).await.unwrap().into_inner();
+    assert_eq!((about.protocol, about.principal.as_str()), (1, "local"));
+    assert_eq!(about.version, env!("CARGO_PKG_VERSION"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_stream_of_one_name_takes_over() {
+    let farm = Farm::start().await;
+    let mut first = Worker::join(farm.channel(), hello("w1")).await.unwrap();
+    let again = proto::Hello { session_id: "another".to_owned(), ..hello("w1") };
+    let _second = Worker::join(farm.channel(), again).await.unwrap();
+    let ended = first.next().await.unwrap_err();
+    assert_eq!(ended.code(), Code::Aborted, "{ended:?}");
+    assert!(ended.message().contains("--name"), "{ended:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_declined_lease_goes_elsewhere() {
+    let farm = Farm::start().await;
+    let mut full = Worker::join(farm.channel(), hello("w1")).await.unwrap();
+    farm.submit("r1", &["linux/amd64"]).await;
+    let Some(Down::Lease(lease)) = full.next().await.unwrap() else { panic!("no lease") };
+    let mut other = Worker::join(farm.channel(), hello("w2")).await.unwrap();
+    full.say(Up::LeaseRejected(proto::LeaseRejected {
+        attempt: lease.attempt.clone(),
+        code: "disk_low".to_owned(),
+        message: "2 GB left".to_owned(),
+    }))
+    .await;
+    let taken = other.lease().await.attempt.unwrap();
+    assert_eq!(taken.job, lease.attempt.unwrap().job);
+    assert_eq!(taken.token, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hello_that_makes_no_sense_is_refused() {
+    let farm = Farm::start().await;
+    let base = hello("w1");
+    for (hello, code, remedy) in [
+        (
+            proto::Hello { protocol_min: 2, protocol_max: 3, ..base.clone() },
+            Code::FailedPrecondition,
+            "upgrade",
+        ),
+        (proto::Hello { name: "Worker One".to_owned(), ..base.clone() }, Code::InvalidArgument, "--name"),
+        (
+            proto::Hello { platforms: Vec::new(), ..base.clone() },
+            Code::InvalidArgument,
+            "at least one platform",
+        ),
+        (proto::Hello { slots: 0, ..base.clone() }, Code::InvalidArgument, "slots"),
+        (proto::Hello { slots: 257, ..base.clone() }, Code::InvalidArgument, "slots"),
+        (proto::Hello { pool: "vip".to_owned(), ..base.clone() }, Code::InvalidArgument, "trusted"),
+    ] {
+        let status = Worker::join(farm.channel(), hello.clone()).await.err().unwrap();
+        assert_eq!(status.code(), code, "{hello:?}: {status:?}");
+        assert!(status.message().contains(remedy), "{status:?}");
+    }
+    let mut client = proto::worker_service_client::WorkerServiceClient::new(farm.channel());
+    let first = proto::WorkerMessage { message: Some(Up::Heartbeat(proto::Heartbeat::default())) };
+    let status = client.control(tokio_stream::once(first)).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    // A message that is none ends the stream and nothing else.
+    let mut worker = Worker::join(farm.channel(), base).await.unwrap();
+    worker.say(Up::Result(proto::AttemptResult::default())).await;
+    assert_eq!(worker.next().await.unwrap_err().code(), Code::InvalidArgument);
+}
