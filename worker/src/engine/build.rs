@@ -6,10 +6,12 @@ use std::time::Duration;
 use archyard_model::Sha256;
 use archyard_proto::v1::LogFrame;
 use bollard_buildkit_proto::moby::buildkit::v1::{SolveResponse, StatusRequest, StatusResponse};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tonic::{Response, Status, Streaming};
+use tonic::{Response, Status};
 
 use super::control::Control;
 use super::dial::Endpoint;
@@ -22,7 +24,7 @@ use super::{BuildError, BuildRequest, Built, EngineError, Source};
 /// The rest of the progress, once the Solve has ended. BuildKit sends it at once; a hanging one is given up.
 const LAST_STATUS: Duration = Duration::from_secs(5);
 
-/// How long BuildKit may take to stop what is canceled.
+/// How long BuildKit may take to stop what is canceled: its progress ends once no step runs any more.
 const STOP: Duration = Duration::from_secs(30);
 
 /// Builds; see [`super::Engine::build`].
@@ -47,8 +49,8 @@ pub(super) async fn build(
         () = cancel.cancelled() => return Err(BuildError::Canceled),
         connected = connected => connected.map_err(|error| unreachable(&error))?,
     };
-    let mut watch = Watch { endpoint, progress: Progress::default(), sink: progress };
-    let solved = watch.solve(&control, &request, &cancel).await?;
+    let mut watch = Watch { endpoint, progress: Progress::default(), sink: progress, cancel };
+    let solved = watch.solve(&control, &request).await?;
     match solved {
         Ok(response) => {
             let (steps, cached_steps) = watch.progress.counts();
@@ -66,97 +68,81 @@ pub(super) async fn build(
     }
 }
 
+/// What BuildKit answered.
+type Solved = Result<Response<SolveResponse>, Status>;
+
 /// A build that is being watched.
 struct Watch<'a> {
     endpoint: &'a Endpoint,
     progress: Progress,
     sink: mpsc::Sender<LogFrame>,
+    cancel: CancellationToken,
 }
 
 impl Watch<'_> {
     /// Runs the Solve and tells its progress, all of it, until both have ended.
-    async fn solve(
-        &mut self,
-        control: &Control,
-        request: &BuildRequest,
-        cancel: &CancellationToken,
-    ) -> Result<Result<Response<SolveResponse>, Status>, BuildError> {
+    async fn solve(&mut self, control: &Control, request: &BuildRequest) -> Result<Solved, BuildError> {
         let build_ref = request.build_ref.clone();
-        let (mut solver, mut watcher) = (control.client(), control.client());
-        let mut solve = Box::pin(solver.solve(solve_request(request, session::session_id(&build_ref))));
-        let mut status = Box::pin(watcher.status(StatusRequest { r#ref: build_ref }));
-        let mut stream: Option<Streaming<StatusResponse>> = None;
+        let solve = solve_request(request, session::session_id(&build_ref));
+        let (mut solver, cancel) = (control.client(), self.cancel.clone());
+        // A task of its own: whoever reads the progress may be slow, and must not delay a stop.
+        let mut solving = JoinSet::new();
+        solving.spawn(async move {
+            tokio::select! {
+                biased;
+                // Hanging up on the Solve is how BuildKit is told to stop.
+                () = cancel.cancelled() => None,
+                solved = solver.solve(solve) => Some(solved),
+            }
+        });
+        let mut watcher = control.client();
+        let opened = async move { watcher.status(StatusRequest { r#ref: build_ref }).await };
+        let mut messages = Box::pin(stream::once(opened).map_ok(Response::into_inner).try_flatten());
         let mut watching = true;
         let solved = loop {
             tokio::select! {
-                solved = &mut solve => break solved,
-                () = cancel.cancelled() => {
-                    // Hanging up on the Solve is how BuildKit is told to stop.
-                    drop(solve);
-                    self.until_stopped(stream).await;
-                    return Err(BuildError::Canceled);
-                }
-                opened = &mut status, if watching && stream.is_none() => match opened {
-                    Ok(opened) => stream = Some(opened.into_inner()),
-                    Err(error) => {
-                        tracing::debug!(%error, "no progress from BuildKit");
-                        watching = false;
-                    }
-                },
-                message = next(&mut stream), if watching && stream.is_some() => match message {
-                    Some(message) => self.tell(message).await,
-                    None => watching = false,
+                solved = solving.join_next() => break solved,
+                message = messages.next(), if watching => match message {
+                    Some(Ok(message)) => self.tell(message).await,
+                    // However it ended: why is the Solve's to say.
+                    Some(Err(_)) | None => watching = false,
                 },
             }
         };
-        if watching {
-            let rest = async {
-                if stream.is_none() {
-                    stream = (&mut status).await.ok().map(Response::into_inner);
-                }
-                while let Some(message) = next(&mut stream).await {
-                    self.tell(message).await;
-                }
-            };
-            if timeout(LAST_STATUS, rest).await.is_err() {
-                tracing::warn!("BuildKit did not end its progress in time");
-            }
-        }
-        Ok(solved)
-    }
-
-    async fn tell(&mut self, message: StatusResponse) {
-        for frame in self.progress.tell(message) {
-            // Nobody listens any more: the build goes on without.
-            if self.sink.send(frame).await.is_err() {
-                break;
-            }
-        }
-    }
-
-    /// Follows a canceled build until BuildKit has told that no step of it runs.
-    async fn until_stopped(&mut self, mut stream: Option<Streaming<StatusResponse>>) {
-        let stopped = async {
-            while let Some(message) = next(&mut stream).await {
+        let patience = if matches!(solved, Some(Ok(None))) { STOP } else { LAST_STATUS };
+        let rest = async {
+            while let Some(Ok(message)) = messages.next().await {
                 self.tell(message).await;
             }
         };
-        if timeout(STOP, stopped).await.is_err() {
-            tracing::warn!("BuildKit did not confirm that the build has stopped");
+        if watching && timeout(patience, rest).await.is_err() {
+            tracing::warn!("BuildKit did not end its progress in time");
+        }
+        match solved {
+            Some(Ok(Some(solved))) => Ok(solved),
+            Some(Ok(None)) => Err(BuildError::Canceled),
+            Some(Err(_)) | None => Err(infrastructure("engine_failed", "the build's own task broke")),
+        }
+    }
+
+    /// Tells one message on. A canceled build waits for no reader.
+    async fn tell(&mut self, message: StatusResponse) {
+        for frame in self.progress.tell(message) {
+            tokio::select! {
+                biased;
+                room = self.sink.reserve() => match room {
+                    Ok(room) => room.send(frame),
+                    // Nobody listens any more: the build goes on without.
+                    Err(_) => break,
+                },
+                () = self.cancel.cancelled() => break,
+            }
         }
     }
 
     fn lost(&self, reason: &str) -> BuildError {
         BuildError::EngineLost { endpoint: self.endpoint.to_string(), reason: reason.to_owned() }
     }
-}
-
-/// The next message; none once the stream has ended, however it did: why is the Solve's to say.
-async fn next(stream: &mut Option<Streaming<StatusResponse>>) -> Option<StatusResponse> {
-    stream.as_mut()?.message().await.unwrap_or_else(|error| {
-        tracing::debug!(%error, "progress ended");
-        None
-    })
 }
 
 /// Whether an error is the connection's, not BuildKit's answer.

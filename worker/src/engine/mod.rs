@@ -40,11 +40,13 @@ use tokio_util::sync::CancellationToken;
 
 /// What an attempt asks of the Engine it was given.
 pub trait Engine: Send + Sync {
-    /// Asks the Engine what it is and what it can do. Meant for a worker's start and for `docker` coming back;
-    /// [`build`](Self::build) does not call it.
+    /// Asks the Engine what it is and what it can do: at a worker's start, and when an Engine comes back.
+    /// [`build`](Self::build) does without.
     fn probe(&self) -> impl Future<Output = Result<Probe, ProbeError>> + Send;
 
-    /// Builds one platform's image and leaves it, untagged, in the Engine's own store.
+    /// Builds one platform's image and leaves it, untagged, in the Engine's own store, until
+    /// [`remove_image`](Self::remove_image): the caller removes it when it is done with it, or images pile up.
+    /// The next build of the same content is as fast without it.
     ///
     /// Progress goes to `progress` while it happens, in order; a slow receiver slows the reading of progress,
     /// not the build. A dropped receiver is no error: what it would have got is lost.
@@ -62,7 +64,8 @@ pub trait Engine: Send + Sync {
     /// Hands an image to every repository asked for, as an OCI manifest, by digest and under no tag.
     ///
     /// Layers that were compressed before are not compressed again, and those a registry has are not sent.
-    /// On success every repository holds the same manifest. Safe to repeat.
+    /// On success every repository holds the same manifest. Safe to repeat. `image_gone` says that another build
+    /// of the same content has removed the image meanwhile: building again, from the cache, brings it back.
     fn push(
         &self,
         request: PushRequest,

@@ -139,7 +139,7 @@ async fn a_cache_without_room_costs_time_only() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_platforms_that_push_at_once_do_not_disturb_each_other() {
+async fn pushes_at_once_do_not_disturb_each_other() {
     let (cache, repository) = (TempDir::new().unwrap(), repository());
     let image = image(&format!("RUN echo {} > /x\n", unique("x"))).await;
     let pushes = (0..4).map(|_| push(to(&[&repository], image, cache.path())));
@@ -174,7 +174,7 @@ async fn bad_requests_are_refused_before_anything_is_done() {
         assert_eq!((failure.class, failure.code.as_str()), (User, "repository_invalid"), "{failure}");
     }
     let failure = push(to(&[&repository()], nothing, cache.path())).await.unwrap_err().into_failure();
-    assert_eq!((failure.class, failure.code.as_str()), (Infrastructure, "engine_lost"), "{failure}");
+    assert_eq!((failure.class, failure.code.as_str()), (Infrastructure, "image_gone"), "{failure}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use archyard_model::FailureClass;
-use archyard_worker::engine::{BuildError, DockerEngine};
+use archyard_worker::engine::{BuildError, DockerEngine, Engine as _};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -57,6 +58,25 @@ async fn a_canceled_build_is_stopped_when_it_says_so() {
     assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
     assert!(matches!(ended.result, Err(BuildError::Canceled)), "{:?}", ended.result);
     assert_eq!(ended.failure().class, FailureClass::Canceled);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_is_stuck_does_not_delay_a_stop() {
+    let (nap, cancel) = (nap(), CancellationToken::new());
+    let (progress, stuck) = mpsc::channel(1);
+    let request = request(&dockerfile(&format!("RUN sleep {nap}\n")));
+    let mut builds = JoinSet::new();
+    let token = cancel.clone();
+    builds.spawn(
+        async move { engine().build(request, Tree::builder().busybox().done(), progress, token).await },
+    );
+    until("the step runs", || runs(&nap)).await;
+    let asked = Instant::now();
+    cancel.cancel();
+    let ended = builds.join_next().await.unwrap().unwrap();
+    assert!(matches!(ended, Err(BuildError::Canceled)), "{ended:?}");
+    assert!(asked.elapsed() < Duration::from_secs(1) && !runs(&nap), "{:?}", asked.elapsed());
+    drop(stuck);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,6 +7,9 @@ use oci_client::errors::{OciDistributionError, OciErrorCode};
 
 use crate::engine::PushError;
 
+/// An Engine that was asked for an image it does not have.
+const NO_SUCH_IMAGE: &[&str] = &["No such image", "no such image", "failed to get digest"];
+
 /// Why a push ended.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
@@ -14,6 +17,8 @@ pub(super) enum Error {
     Cache(#[from] io::Error),
     #[error("the Engine stopped sending the image: {0}")]
     Engine(String),
+    #[error("the image is gone from the Engine, removed by another build of the same content? ({0})")]
+    Gone(String),
     #[error("the Engine's archive of the image cannot be used: {0}")]
     Archive(String),
     #[error("this Engine's images cannot be pushed: {0}")]
@@ -29,7 +34,14 @@ pub(super) enum Error {
 impl Error {
     /// An error from reading the archive: the disk's, if it says so, else the Engine's.
     pub(super) fn read(error: io::Error) -> Self {
-        if is_full(&error) { Self::Cache(error) } else { Self::Engine(error.to_string()) }
+        let text = error.to_string();
+        if is_full(&error) {
+            Self::Cache(error)
+        } else if NO_SUCH_IMAGE.iter().any(|words| text.contains(words)) {
+            Self::Gone(text)
+        } else {
+            Self::Engine(text)
+        }
     }
 
     /// An error of a registry about a repository, `host/name`.
@@ -41,7 +53,9 @@ impl Error {
     /// sending it the same layer.
     pub(super) fn is_transient(&self) -> bool {
         match self {
-            Self::Registry(_, error) => matches!(status_of(error), None | Some(408 | 429 | 500..)),
+            Self::Registry(_, error) => {
+                matches!(status_of(error), None | Some(408 | 429 | 500..)) || lost_blob(error)
+            }
             _ => false,
         }
     }
@@ -55,6 +69,7 @@ impl Error {
             }
             Self::Cache(_) => infrastructure("layer_cache_failed", text),
             Self::Engine(_) => infrastructure("engine_lost", text),
+            Self::Gone(_) => infrastructure("image_gone", text),
             Self::Archive(_) => infrastructure("engine_failed", text),
             Self::Unsupported(_) => infrastructure("engine_unsupported", text),
             Self::Repository(..) => user("repository_invalid", text),
@@ -72,6 +87,10 @@ pub(super) fn is_missing(error: &OciDistributionError) -> bool {
 fn blame_registry(repository: &str, error: &OciDistributionError) -> PushError {
     let host = repository.split('/').next().unwrap_or(repository);
     let words = words_of(error);
+    if lost_blob(error) {
+        let message = format!("registry {host} lost a layer while {repository} was pushed: {words}");
+        return infrastructure("registry_failed", message);
+    }
     match status_of(error) {
         Some(401 | 403) => user(
             "registry_denied",
@@ -86,6 +105,16 @@ fn blame_registry(repository: &str, error: &OciDistributionError) -> PushError {
             format!("registry {host} refused {repository} with {code}: {words}; check the repository's name"),
         ),
         None => infrastructure("registry_unreachable", format!("cannot push to {repository}: {words}")),
+    }
+}
+
+/// Whether a registry does not know what it was just sent. It happens where two push the same layer at once:
+/// the second takes the first's place, and for a moment there is none.
+fn lost_blob(error: &OciDistributionError) -> bool {
+    let codes = ["MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "BLOB_UPLOAD_UNKNOWN"];
+    match error {
+        OciDistributionError::ServerError { message, .. } => codes.iter().any(|code| message.contains(code)),
+        _ => false,
     }
 }
 
@@ -177,6 +206,7 @@ mod tests {
             (server(400, "name"), FailureClass::User, "registry_refused"),
             (server(429, "slow down"), FailureClass::Infrastructure, "registry_failed"),
             (server(503, ""), FailureClass::Infrastructure, "registry_failed"),
+            (server(400, "MANIFEST_BLOB_UNKNOWN"), FailureClass::Infrastructure, "registry_failed"),
             (
                 OciDistributionError::AuthenticationFailure("Bad Gateway".to_owned()),
                 FailureClass::Infrastructure,
