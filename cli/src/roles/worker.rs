@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 use archyard_model::{Invalid, Pool, WorkerName};
 use archyard_worker::{OnExit, Scheduler, Worker, WorkerConfig};
+use bytesize::ByteSize;
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::Refusal;
@@ -29,6 +30,15 @@ pub(crate) struct Options {
     /// Label, as NAME=VALUE; repeat for several
     #[arg(long = "label", value_name = "NAME=VALUE", value_parser = label)]
     pub(crate) labels: Vec<(String, String)>,
+    /// Take no lease with less room than this on the data folder's disk, as 512MiB or 2GB [default: 1GiB]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) min_free: Option<ByteSize>,
+    /// Contexts to keep, as a size [default: 20GiB]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) cache_size: Option<ByteSize>,
+    /// Compressed layers to keep, as a size [default: 10GiB]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) layer_cache_size: Option<ByteSize>,
 }
 
 impl Options {
@@ -40,6 +50,9 @@ impl Options {
             pool: Pool::Trusted,
             slots: None,
             labels: Vec::new(),
+            min_free: None,
+            cache_size: None,
+            layer_cache_size: None,
         }
     }
 }
@@ -65,6 +78,13 @@ pub(crate) async fn run(
     config.labels = options.labels.into_iter().collect();
     config.runner_command = vec![program.into(), "runner".into()];
     config.on_exit = on_exit;
+    for (setting, size) in [
+        (&mut config.min_free_bytes, options.min_free),
+        (&mut config.cache_bytes, options.cache_size),
+        (&mut config.layer_cache_bytes, options.layer_cache_size),
+    ] {
+        *setting = size.map_or(*setting, |size| size.as_u64());
+    }
     config.check()?;
     Worker::run(config, shutdown).await?;
     Ok(())

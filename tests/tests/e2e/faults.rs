@@ -8,7 +8,7 @@ use archyard_tests::farm::{PATIENCE, finish};
 use archyard_tests::process::{self, wait_for};
 use archyard_tests::project::unique;
 use archyard_tests::{Farm, Project};
-use xtask::env::{Bases, Options, Scratch};
+use xtask::env::{Options, Scratch};
 
 /// A small file system of its own, gone when dropped.
 struct SmallDisk(tempfile::TempDir);
@@ -91,14 +91,7 @@ fn a_worker_that_dies_is_replaced_by_another() {
 
 #[test]
 fn an_engine_that_is_down_or_dies_is_named() {
-    let mut env = Scratch::new(&Options {
-        engines: 1,
-        registry: false,
-        bases: Bases::None,
-        outbound: false,
-        install: false,
-    })
-    .unwrap();
+    let mut env = Scratch::new(&Options { engines: 1, ..Options::default() }).unwrap();
     let address = env.state.engines[0].address();
     let farm = Farm::on(vec![address], &[], &["--slots", "1"]);
     let platform = farm.env.native[0].to_string();
@@ -124,11 +117,37 @@ fn an_engine_that_is_down_or_dies_is_named() {
 #[test]
 fn a_full_disk_on_the_worker_fails_the_attempt_and_says_so() {
     let disk = SmallDisk::new("24m");
-    let farm = Farm::with(1, &[], &["--slots", "1", "--data-dir", disk.path().to_str().unwrap()]);
+    let data_dir = disk.path().to_str().unwrap();
+    let farm = Farm::with(1, &[], &["--slots", "1", "--min-free", "0B", "--data-dir", data_dir]);
+    let platform = farm.env.native[0].to_string();
     let project = Project::new(&format!("FROM BASE\nCOPY big /\nRUN echo {}\n", unique("disk")));
     project.write("big", &vec![7; 64 << 20]);
-    let outcome = farm.build(project.path(), &["--platform", &farm.env.native[0].to_string()]).expect(1);
+    let outcome = farm.build(project.path(), &["--platform", &platform]).expect(1);
     assert!(outcome.stderr.contains("disk") || outcome.stderr.contains("space"), "{}", outcome.stderr);
+    let record = farm.show(&farm.newest_build().unwrap());
+    let attempts = record["jobs"][0]["attempts"].as_array().unwrap();
+    assert_eq!(attempts.len(), 3, "{record:#}");
+    assert!(attempts.iter().all(|attempt| attempt["failure"]["code"] == "disk_full"), "{record:#}");
+    // Nothing stays behind: a small build fits.
+    project.write("big", b"small");
+    farm.build(project.path(), &["--platform", &platform]).expect(0);
+}
+
+#[test]
+fn a_worker_low_on_disk_takes_no_lease_and_says_so() {
+    let disk = SmallDisk::new("24m");
+    let data_dir = disk.path().to_str().unwrap();
+    let farm = Farm::with(1, &[], &["--slots", "1", "--min-free", "1GiB", "--data-dir", data_dir]);
+    let project = Project::new("FROM BASE\n");
+    let out = tempfile::tempdir().unwrap();
+    let platform = farm.env.native[0].to_string();
+    let mut client = farm.start_build(project.path(), &["--platform", &platform], out.path());
+    wait_for("the reason is told", PATIENCE, || {
+        let stderr = std::fs::read_to_string(out.path().join("stderr")).unwrap_or_default();
+        (stderr.contains("worker-1") && stderr.contains("bytes are free")).then_some(())
+    });
+    farm.run(&["cancel", &farm.newest_build().unwrap()]).expect(0);
+    assert_eq!(client.wait().unwrap().code(), Some(130));
 }
 
 #[test]
