@@ -1,22 +1,18 @@
 //! Base images without a registry to pull from: Debian's `busybox-static` of any
-//! architecture, fetched with the host's own apt sources and keys, but in a package
-//! state of its own, so that the host's list of architectures is not changed.
+//! architecture.
 
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use crate::apt;
 use crate::images::{Entry, Image, Platform, native, tar};
 use crate::interrupt;
 use crate::run;
 use crate::workspace;
-
-/// How often an architecture is tried.
-const TRIES: u32 = 3;
 
 /// Sees to it that each platform's busybox is in the cache. Returns the platforms
 /// that are to be had: all of `required`, and of `wanted` what the host's sources
@@ -110,92 +106,20 @@ fn fetch(architectures: &[&str]) -> Result<()> {
         .with_context(|| format!("cannot create {}", cache.display()))?;
     let work = tempfile::tempdir_in(&cache).context("cannot create a work folder")?;
     for architecture in architectures {
-        for tries in 1..=TRIES {
-            let Err(error) = fetch_one(&work.path().join(format!("{architecture}-{tries}")), architecture)
-            else {
-                break;
-            };
-            if tries == TRIES {
-                eprintln!("xtask: busybox-static for {architecture}: {error:#}");
-                break;
-            }
-            // A mirror in the middle of its own update is whole a moment later.
-            interrupt::wait_for(Duration::from_secs(3), || Ok(false))?;
+        let fetched = apt::persistently(|tries| {
+            fetch_one(&work.path().join(format!("{architecture}-{tries}")), architecture)
+        });
+        interrupt::check()?;
+        if let Err(error) = fetched {
+            eprintln!("xtask: busybox-static for {architecture}: {error:#}");
         }
     }
     Ok(())
 }
 
 fn fetch_one(work: &Path, architecture: &str) -> Result<()> {
-    let config = apt_state(work, architecture)?;
-    let apt = |args: &[&str]| {
-        let mut command = Command::new(run::tool("apt-get")?);
-        command.arg("-c").arg(&config).arg("-q").args(args).env("LC_ALL", "C").current_dir(work);
-        run::output(&mut command)
-    };
-    // It fails as a whole when one source fails that has nothing to do with us;
-    // what counts is whether the package is found.
-    let update = apt(&["update"]);
-    apt(&["download", &format!("busybox-static:{architecture}")]).map_err(|error| match update {
-        Ok(_) => error,
-        Err(before) => before,
-    })?;
-    let archive = fs::read_dir(work)?.filter_map(Result::ok).map(|entry| entry.path());
-    let archive = archive.into_iter().find(|path| path.extension().is_some_and(|end| end == "deb"));
-    let archive = archive.context("apt-get downloaded nothing")?;
-    let files = work.join("files");
-    run::output(Command::new(run::tool("dpkg-deb")?).arg("-x").arg(&archive).arg(&files))?;
+    let files = apt::unpack(work, architecture, None, &["busybox-static"])?;
     let places = ["bin/busybox", "usr/bin/busybox"].map(|place| files.join(place));
     let found = places.iter().find(|path| path.is_file()).context("the package has no busybox")?;
     fs::rename(found, cached(architecture)).context("cannot keep it")
-}
-
-/// A package state of our own over the host's sources and keys; returns the file
-/// that tells apt of it.
-fn apt_state(work: &Path, architecture: &str) -> Result<PathBuf> {
-    let (state, cache) = (work.join("state"), work.join("cache"));
-    for dir in [state.join("lists/partial"), cache.join("archives/partial")] {
-        fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
-    }
-    let status = state.join("status");
-    fs::write(&status, "").with_context(|| format!("cannot write {}", status.display()))?;
-    let mut settings = vec![
-        format!("Dir::State {state:?};"),
-        format!("Dir::State::status {status:?};"),
-        format!("Dir::Cache {cache:?};"),
-        format!("APT::Architecture \"{architecture}\";"),
-        format!("APT::Architectures {{ \"{architecture}\"; }};"),
-        "Acquire::Languages \"none\";".into(),
-        "Acquire::Retries \"2\";".into(),
-        "Acquire::http::Timeout \"30\";".into(),
-        "Acquire::https::Timeout \"30\";".into(),
-    ];
-    // Nobody else can enter our folder; and only root could become somebody else.
-    if rustix::process::geteuid().is_root() {
-        settings.push("APT::Sandbox::User \"root\";".into());
-    }
-    let unneeded =
-        ["DEP-11", "DEP-11-icons-small", "DEP-11-icons", "DEP-11-icons-hidpi", "Contents-deb", "CNF"];
-    settings.extend(
-        unneeded.map(|target| format!("Acquire::IndexTargets::deb::{target}::DefaultEnabled \"false\";")),
-    );
-    let file = work.join("apt.conf");
-    fs::write(&file, settings.join("\n") + "\n")
-        .with_context(|| format!("cannot write {}", file.display()))?;
-    Ok(file)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_package_state_is_our_own() {
-        let dir = tempfile::tempdir().unwrap();
-        let config = fs::read_to_string(apt_state(dir.path(), "riscv64").unwrap()).unwrap();
-        assert!(config.contains("APT::Architecture \"riscv64\";"), "{config}");
-        for line in config.lines().filter(|line| line.starts_with("Dir::")) {
-            assert!(line.contains(&*dir.path().to_string_lossy()), "{line}");
-        }
-    }
 }

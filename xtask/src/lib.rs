@@ -9,6 +9,7 @@
 //! It never pulls an image from outside, never relies on a service manager, and
 //! never stops, changes or removes what it did not start itself.
 
+pub mod apt;
 pub mod bench;
 pub mod busybox;
 pub mod coordinates;
