@@ -89,7 +89,14 @@ pub fn bench(as_json: bool, runs: usize, install: bool) -> Result<()> {
             "a farm is up on this machine and would be measured too; stop it: cargo xtask quickstart --stop"
         );
     }
-    let options = Options { engines: 2, registry: true, bases: Bases::Native, outbound: true, install };
+    let options = Options {
+        engines: 2,
+        registry: true,
+        bases: Bases::Native,
+        outbound: true,
+        install,
+        ..Options::default()
+    };
     let mut env = Env::up(&place, &options)?;
     let measured = packages::ensure_client(&env.root, install)
         .and_then(|()| farm::start(&mut env, &workspace::binary("release")))

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::engine::{Engine, Kind};
 use crate::env::Env;
 use crate::images::{Platform, foreign, native};
 use crate::state::Base;
@@ -22,6 +23,9 @@ pub const VARIABLE: &str = "ARCHYARD_TEST_ENV";
 pub struct SharedEngine {
     /// `engine-1`.
     pub name: String,
+    /// Which it is.
+    #[serde(default)]
+    pub kind: Kind,
     /// Path of its socket.
     pub socket: PathBuf,
     /// The same as `unix:///path`.
@@ -35,8 +39,11 @@ pub struct SharedEngine {
 /// Where everything is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Coordinates {
-    /// Two Engines.
+    /// The host's own: two, as the tests have them.
     pub engines: Vec<SharedEngine>,
+    /// Those of other kinds: see [`Coordinates::engine`].
+    #[serde(default)]
+    pub more_engines: Vec<SharedEngine>,
     /// `127.0.0.1:PORT`.
     pub registry: String,
     /// The base image.
@@ -55,22 +62,41 @@ impl Coordinates {
     /// # Errors
     /// When it lacks one of them.
     pub fn of(env: &Env, profile: &str) -> Result<Self> {
-        let engine = |engine: &crate::engine::Engine| {
+        let engine = |engine: &Engine| {
             Ok(SharedEngine {
                 name: engine.name.clone(),
+                kind: engine.kind,
                 socket: engine.socket(),
                 address: engine.address(),
                 pid: engine.dockerd.context("the Engine does not run")?.pid,
                 log: engine.log(),
             })
         };
+        let engines = env.state.engines.iter().map(engine).collect::<Result<Vec<_>>>()?;
+        let (engines, more_engines) = engines.into_iter().partition(|engine| engine.kind == Kind::Host);
         Ok(Self {
-            engines: env.state.engines.iter().map(engine).collect::<Result<_>>()?,
+            engines,
+            more_engines,
             registry: env.registry()?.address(),
             base: env.base()?.clone(),
             native: native()?,
             foreign: foreign()?,
             archyard: workspace::binary(profile),
+        })
+    }
+
+    /// The first Engine of a kind.
+    ///
+    /// # Errors
+    /// When the environment has none: a test that needs it fails.
+    pub fn engine(&self, kind: Kind) -> Result<&SharedEngine> {
+        let mut engines = self.engines.iter().chain(&self.more_engines);
+        engines.find(|engine| engine.kind == kind).with_context(|| {
+            format!(
+                "this environment has no Engine of the kind {0}: cargo xtask env up --name every \
+                 --engine host --engine host --engine 26 --engine 26c",
+                kind.name()
+            )
         })
     }
 

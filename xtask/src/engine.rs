@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
+use crate::debian13;
 use crate::http;
 use crate::interrupt;
 use crate::mounts;
@@ -22,11 +24,86 @@ use crate::run;
 const MAX_RUN_DIR_LEN: usize = 60;
 const OVERLAYFS_MAGIC: u64 = 0x794c_7630;
 
+/// Which Engine, and where it keeps its images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ValueEnum)]
+pub enum Kind {
+    /// The host's own, with overlay2
+    #[default]
+    #[serde(rename = "host")]
+    Host,
+    /// Debian 13's 26.1, with overlay2
+    #[serde(rename = "26")]
+    #[value(name = "26")]
+    Debian13Overlay,
+    /// Debian 13's 26.1, with containerd's image store
+    #[serde(rename = "26c")]
+    #[value(name = "26c")]
+    Debian13Containerd,
+}
+
+impl Kind {
+    /// Those beside the host's own.
+    pub const MORE: [Self; 2] = [Self::Debian13Overlay, Self::Debian13Containerd];
+
+    /// As `cargo xtask env up --engine` takes it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::Debian13Overlay => "26",
+            Self::Debian13Containerd => "26c",
+        }
+    }
+
+    /// Whether images lie in containerd and not in the Engine's own store.
+    #[must_use]
+    pub fn stores_in_containerd(self) -> bool {
+        self == Self::Debian13Containerd
+    }
+
+    fn program(self, name: &str) -> Result<PathBuf> {
+        match self {
+            Self::Host => run::tool(name),
+            Self::Debian13Overlay | Self::Debian13Containerd => debian13::program(name),
+        }
+    }
+
+    /// BuildKit's limits on a step's log are only to be had here. 20.10 does not take
+    /// -1 for none.
+    fn variables(self) -> Result<Vec<(&'static str, String)>> {
+        let limits = |limit: &str| {
+            ["BUILDKIT_STEP_LOG_MAX_SIZE", "BUILDKIT_STEP_LOG_MAX_SPEED"]
+                .map(|name| (name, limit.to_owned()))
+                .to_vec()
+        };
+        if self == Self::Host {
+            return Ok(limits("2147483647"));
+        }
+        let mut variables = limits("-1");
+        // The shim is looked for there, before the host's.
+        let path = debian13::search_path()?;
+        variables.push(("PATH", path.into_string().map_err(|_| anyhow!("PATH is not UTF-8"))?));
+        Ok(variables)
+    }
+
+    /// The daemon's configuration file.
+    fn settings(self) -> &'static str {
+        if self.stores_in_containerd() {
+            "{ \"features\": { \"containerd-snapshotter\": true } }\n"
+        } else {
+            "{}\n"
+        }
+    }
+}
+
 /// An Engine, running or not. What is needed to take it down is all in here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Engine {
     /// `engine-1`, `engine-2`.
     pub name: String,
+    /// Which it is.
+    #[serde(default)]
+    pub kind: Kind,
     /// Images and containers; root's.
     pub data_dir: PathBuf,
     /// Sockets and other short-lived files.
@@ -92,34 +169,27 @@ impl Engine {
         fs::write(&config, self.containerd_config())
             .with_context(|| format!("cannot write {}", config.display()))?;
         let options = vec!["--config".into(), config.display().to_string()];
-        self.containerd = Some(self.daemon(root, "containerd", &[], &options, &config)?);
+        self.containerd = Some(self.daemon(root, "containerd", &options, &config)?);
 
         let settings = self.run_dir.join("daemon.json");
-        fs::write(&settings, "{}\n").with_context(|| format!("cannot write {}", settings.display()))?;
-        // BuildKit's limits on a step's log are only to be had here. 20.10 does not
-        // take -1 for none.
-        let variables =
-            [("BUILDKIT_STEP_LOG_MAX_SIZE", "2147483647"), ("BUILDKIT_STEP_LOG_MAX_SPEED", "2147483647")];
+        fs::write(&settings, self.kind.settings())
+            .with_context(|| format!("cannot write {}", settings.display()))?;
         let mut options = vec!["--config-file".into(), settings.display().to_string()];
         options.extend(self.dockerd_options());
-        self.dockerd = Some(self.daemon(root, "dockerd", &variables, &options, &settings)?);
+        self.dockerd = Some(self.daemon(root, "dockerd", &options, &settings)?);
         self.wait_ready()
     }
 
     /// Starts a daemon detached, and finds it by its name and an argument that only
     /// it has: what we started ourselves may have been sudo.
-    fn daemon(
-        &self,
-        root: &Root,
-        comm: &str,
-        variables: &[(&str, &str)],
-        options: &[String],
-        argument: &Path,
-    ) -> Result<Process> {
+    fn daemon(&self, root: &Root, comm: &str, options: &[String], argument: &Path) -> Result<Process> {
+        let variables = self.kind.variables()?;
+        let variables: Vec<(&str, &str)> =
+            variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
         // sudo outside and setsid inside: in a session of its own sudo would not
         // remember that it asked for the password.
-        let mut detached = root.command_with("setsid", variables);
-        detached.arg("--fork").arg(run::tool(comm)?).args(options);
+        let mut detached = root.command_with("setsid", &variables);
+        detached.arg("--fork").arg(self.kind.program(comm)?).args(options);
         let (out, err) = process::open_log(&self.log())?;
         let status = detached.stdin(Stdio::null()).stdout(out).stderr(err).status();
         if !status.with_context(|| format!("cannot start {comm}"))?.success() {
@@ -191,15 +261,19 @@ impl Engine {
         if let Some(mtu) = network::outbound_mtu() {
             options.push(format!("--mtu={mtu}"));
         }
-        if is_overlay(&self.data_dir) {
-            eprintln!(
-                "xtask: {} lies on an overlay, where overlay2 cannot: the Engine chooses",
-                self.data_dir.display()
-            );
-        } else {
-            options.push("--storage-driver=overlay2".into());
-        }
+        options.extend(self.storage_driver().map(|driver| format!("--storage-driver={driver}")));
         options
+    }
+
+    /// None where the Engine is to choose. In containerd's store it is a snapshotter.
+    fn storage_driver(&self) -> Option<&'static str> {
+        let in_containerd = self.kind.stores_in_containerd();
+        if !is_overlay(&self.data_dir) {
+            return Some(if in_containerd { "overlayfs" } else { "overlay2" });
+        }
+        let instead = if in_containerd { "it copies" } else { "the Engine chooses" };
+        eprintln!("xtask: {} lies on an overlay, where another cannot: {instead}", self.data_dir.display());
+        in_containerd.then_some("native")
     }
 
     /// Ends the Engine's daemon as a crash would; its folders and bridge stay, and
@@ -289,6 +363,7 @@ mod tests {
     fn engine() -> Engine {
         Engine {
             name: "engine-1".into(),
+            kind: Kind::Host,
             data_dir: "/nonexistent/state/engine-1".into(),
             run_dir: "/run/archyard-xtask/0123abcd/1".into(),
             log_dir: "/nonexistent/state/logs".into(),
@@ -316,6 +391,34 @@ mod tests {
         }
         assert!(!options.contains("/var/") && !engine.containerd_config().contains("/var/"));
         assert_eq!(engine.address(), "unix:///run/archyard-xtask/0123abcd/1/docker.sock");
+    }
+
+    #[test]
+    fn each_kind_has_its_store_and_its_limits() {
+        let of = |kind| Engine { kind, ..engine() }.dockerd_options().join(" ");
+        assert!(of(Kind::Host).contains("=overlay2") && of(Kind::Debian13Overlay).contains("=overlay2"));
+        assert!(of(Kind::Debian13Containerd).contains("--storage-driver=overlayfs"));
+        assert!(Kind::Debian13Containerd.settings().contains("containerd-snapshotter"));
+        assert_eq!((Kind::Host.settings(), Kind::Debian13Overlay.settings()), ("{}\n", "{}\n"));
+        assert_eq!(Kind::Host.variables().unwrap()[0].1, "2147483647");
+        let newer = Kind::Debian13Overlay.variables().unwrap();
+        assert!(newer[0].1 == "-1" && newer[2].0 == "PATH" && newer[2].1.contains("debian13"), "{newer:?}");
+    }
+
+    #[test]
+    fn a_kind_has_one_name_everywhere() {
+        for kind in Kind::value_variants() {
+            let name = kind.to_possible_value().unwrap();
+            assert_eq!(name.get_name(), kind.name());
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.name());
+        }
+    }
+
+    #[test]
+    fn a_state_of_before_kinds_is_of_the_hosts() {
+        let mut json = serde_json::to_value(engine()).unwrap();
+        json.as_object_mut().unwrap().remove("kind");
+        assert_eq!(serde_json::from_value::<Engine>(json).unwrap(), engine());
     }
 
     #[test]

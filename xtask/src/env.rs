@@ -9,7 +9,8 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 use crate::busybox;
-use crate::engine::Engine;
+use crate::debian13;
+use crate::engine::{Engine, Kind};
 use crate::farm;
 use crate::images::{Image, foreign, native};
 use crate::interrupt;
@@ -24,9 +25,10 @@ use crate::state::{Base, Lock, Place, State};
 pub const BASE: (&str, &str) = ("base/busybox", "1");
 
 /// Which base images to make.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Bases {
     /// None.
+    #[default]
     None,
     /// The two platforms that this machine runs.
     Native,
@@ -34,11 +36,13 @@ pub enum Bases {
     All,
 }
 
-/// What an environment has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What an environment has; by default nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Options {
-    /// How many Engines.
+    /// How many Engines of the host's own kind.
     pub engines: usize,
+    /// Engines beside them, each of its kind.
+    pub more: Vec<Kind>,
     /// Whether a registry; base images need one.
     pub registry: bool,
     /// Which base images.
@@ -47,6 +51,25 @@ pub struct Options {
     pub outbound: bool,
     /// Whether Debian packages that are missing may be installed.
     pub install: bool,
+}
+
+impl Options {
+    /// The same with these Engines and no others, the host's first; none named leaves
+    /// it as it is.
+    #[must_use]
+    pub fn with_engines(self, kinds: &[Kind]) -> Self {
+        if kinds.is_empty() {
+            return self;
+        }
+        let (host, more): (Vec<Kind>, Vec<Kind>) = kinds.iter().partition(|kind| **kind == Kind::Host);
+        Self { engines: host.len(), more, ..self }
+    }
+
+    /// The Engines, in the order in which they are started and numbered.
+    #[must_use]
+    pub fn kinds(&self) -> Vec<Kind> {
+        std::iter::repeat_n(Kind::Host, self.engines).chain(self.more.iter().copied()).collect()
+    }
 }
 
 /// An environment that is up, or what is left of one.
@@ -74,7 +97,7 @@ impl Env {
             eprintln!("xtask: taking down what an earlier run left in {}", place.dir.display());
             rest.down()?;
         }
-        let root = match options.engines {
+        let root = match options.kinds().len() {
             0 => Root::none(),
             _ => Root::obtain("starting Docker Engines")?,
         };
@@ -110,11 +133,12 @@ impl Env {
     fn start(&mut self, options: &Options) -> Result<()> {
         self.ensure_packages(options)?;
         let log_dir = self.place.dir.join("logs");
-        for number in 1..=options.engines {
+        for (kind, number) in options.kinds().into_iter().zip(1..) {
             let bridges: Vec<Bridge> =
                 self.state.engines.iter().map(|engine| engine.bridge.clone()).collect();
             self.state.engines.push(Engine {
                 name: format!("engine-{number}"),
+                kind,
                 data_dir: self.place.dir.join(format!("engine-{number}")),
                 run_dir: self.place.run_dir.join(number.to_string()),
                 log_dir: log_dir.clone(),
@@ -144,16 +168,21 @@ impl Env {
 
     fn ensure_packages(&self, options: &Options) -> Result<()> {
         let mut tools = Vec::new();
-        if options.engines > 0 {
+        let kinds = options.kinds();
+        if !kinds.is_empty() {
             tools.extend(packages::ENGINE);
         }
-        if options.engines > 0 && options.outbound {
+        if !kinds.is_empty() && options.outbound {
             tools.extend(packages::OUTBOUND);
         }
         if options.registry {
             tools.extend(packages::REGISTRY);
         }
-        packages::ensure(&self.root, &tools, options.install)
+        packages::ensure(&self.root, &tools, options.install)?;
+        if kinds.iter().any(|kind| *kind != Kind::Host) {
+            debian13::ensure()?;
+        }
+        Ok(())
     }
 
     fn push_base(&mut self, bases: Bases) -> Result<()> {

@@ -13,6 +13,7 @@ pub mod apt;
 pub mod bench;
 pub mod busybox;
 pub mod coordinates;
+pub mod debian13;
 pub mod engine;
 pub mod env;
 pub mod farm;

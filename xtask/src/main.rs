@@ -8,6 +8,7 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
 use xtask::coordinates::{self, Coordinates};
+use xtask::engine::Kind;
 use xtask::env::{self, Env};
 use xtask::state::Place;
 use xtask::{bench, interrupt, lint, quickstart, test};
@@ -75,6 +76,9 @@ enum EnvCommand {
         /// Which: each name is an environment of its own
         #[arg(long, default_value = "dev")]
         name: String,
+        /// Which Engines, one a flag [default: those of the tests]
+        #[arg(long = "engine", value_name = "KIND", value_enum)]
+        engines: Vec<Kind>,
         #[command(flatten)]
         install: Install,
     },
@@ -116,15 +120,26 @@ fn run(command: Command) -> Result<()> {
 
 fn environment(command: EnvCommand) -> Result<()> {
     match command {
-        EnvCommand::Up { name, install } => {
+        EnvCommand::Up { name, engines, install } => {
             let place = Place::named(&name);
+            let options = test::environment(!install.no_install).with_engines(&engines);
             let env = match Env::open(&place)? {
-                Some(env) if env.state.is_alive() && Coordinates::of(&env, "debug").is_ok() => env,
+                Some(env) if env.state.is_alive() && Coordinates::of(&env, "debug").is_ok() => {
+                    let running: Vec<Kind> = env.state.engines.iter().map(|engine| engine.kind).collect();
+                    if !engines.is_empty() && running != options.kinds() {
+                        anyhow::bail!(
+                            "the environment {name} is up with other Engines ({}): choose another --name, or first \
+                             cargo xtask env down --name {name}",
+                            running.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(", ")
+                        );
+                    }
+                    env
+                }
                 rest => {
                     // Half of one, if any.
                     rest.map_or(Ok(()), Env::down)?;
                     test::prepare(!install.no_install)?;
-                    Env::up(&place, &test::environment(!install.no_install))?
+                    Env::up(&place, &options)?
                 }
             };
             print_addresses(&env)
@@ -145,7 +160,10 @@ fn environment(command: EnvCommand) -> Result<()> {
 
 fn print_addresses(env: &Env) -> Result<()> {
     let all = Coordinates::of(env, "debug")?;
-    for (engine, number) in all.engines.iter().zip(1..) {
+    for (engine, number) in all.engines.iter().chain(&all.more_engines).zip(1..) {
+        if engine.kind != Kind::Host {
+            eprintln!("xtask: ARCHYARD_ENGINE_{number} is of the kind {}", engine.kind.name());
+        }
         println!("export ARCHYARD_ENGINE_{number}={}", engine.address);
     }
     println!("export ARCHYARD_REGISTRY={}", all.registry);

@@ -38,7 +38,14 @@ pub fn quickstart(once: bool, install: bool) -> Result<()> {
     lint::cargo(&["build", "--release", "--package", "archyard"])?;
 
     say("starting two Docker Engines, a registry and base images");
-    let options = Options { engines: 2, registry: true, bases: Bases::Native, outbound: true, install };
+    let options = Options {
+        engines: 2,
+        registry: true,
+        bases: Bases::Native,
+        outbound: true,
+        install,
+        ..Options::default()
+    };
     let mut env = Env::up(&place, &options)?;
     let result = packages::ensure_client(&env.root, install).and_then(|()| {
         say("starting a scheduler and two workers");

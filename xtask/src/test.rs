@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::coordinates::{self, Coordinates};
+use crate::engine::Kind;
 use crate::env::{self, Bases, Env, Options};
 use crate::interrupt;
 use crate::lint;
@@ -25,7 +26,13 @@ use crate::state::Place;
 /// What tests stand on.
 #[must_use]
 pub fn environment(install: bool) -> Options {
-    Options { engines: 2, registry: true, bases: Bases::All, outbound: false, install }
+    Options { engines: 2, more: more(), registry: true, bases: Bases::All, outbound: false, install }
+}
+
+/// The Engines that tests share beside two of the host's: none yet. `Kind::MORE.to_vec()`
+/// for one of each; where they cannot be had, the tests do not start.
+fn more() -> Vec<Kind> {
+    Vec::new()
 }
 
 /// Sees to it that all programs are there that tests use; tests install nothing.
@@ -53,8 +60,9 @@ pub fn test(extra: &[OsString], install: bool) -> Result<()> {
         rest.down()?;
     }
     env::sweep_scratches()?;
-    eprintln!("xtask: bringing up two Engines and a registry");
-    let env = Env::up(&place, &environment(install))?;
+    let options = environment(install);
+    eprintln!("xtask: bringing up {} Engines and a registry", options.kinds().len());
+    let env = Env::up(&place, &options)?;
     let summary = Coordinates::of(&env, "debug").and_then(|all| all.write(&env)).and_then(|file| {
         let mut command = lint::cargo_command(&["nextest", "run", "--no-fail-fast"]);
         command.args(extra).env(coordinates::VARIABLE, file);

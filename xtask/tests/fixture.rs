@@ -4,16 +4,23 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use xtask::env::{Bases, Options, Scratch};
+use xtask::engine::{Engine, Kind};
+use xtask::env::{Bases, Env, Options, Scratch};
 use xtask::images::{Image, Platform, native};
 use xtask::process::{self, Process};
-use xtask::{busybox, http, oci, run};
+use xtask::{busybox, debian13, http, oci, run};
 
-const ALONE: Options =
-    Options { engines: 1, registry: true, bases: Bases::Native, outbound: true, install: false };
+const ALONE: Options = Options {
+    engines: 1,
+    more: Vec::new(),
+    registry: true,
+    bases: Bases::Native,
+    outbound: true,
+    install: false,
+};
 
 fn docker(engine: &str, args: &[&str]) -> String {
     let client =
@@ -45,12 +52,27 @@ fn traces(names: &[String]) -> Vec<String> {
     found
 }
 
+/// What of the machine is an environment's.
+fn names(env: &Env) -> Vec<String> {
+    let bridges = env.state.engines.iter().map(|engine| engine.bridge.name.clone());
+    bridges.chain([&env.place.dir, &env.place.run_dir].map(|path| path.display().to_string())).collect()
+}
+
+/// Builds with Debian 13's buildx, which no `docker` of the host's stands in for.
+fn build(engine: &Engine, context: &Path, flags: &[&str]) -> String {
+    let mut buildx = Command::new(debian13::program("docker-buildx").unwrap());
+    buildx.env("DOCKER_HOST", engine.address()).env("DOCKER_CONFIG", context.join("config"));
+    let out = buildx.args(["build", "--progress=plain"]).args(flags).arg(context).output().unwrap();
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(out.status.success(), "{}", run::tail(&said, 20));
+    said
+}
+
 #[test]
 fn an_environment_comes_up_survives_a_crash_and_leaves_nothing() {
     let mut env = Scratch::new(&ALONE).unwrap();
-    let text = |path: &PathBuf| path.display().to_string();
     let engine = env.state.engines[0].clone();
-    let names = [engine.bridge.name.clone(), text(&env.place.dir), text(&env.place.run_dir)];
+    let names = names(&env);
     assert!(!traces(&names).is_empty());
 
     // Both platforms of the base image run, on a bridge of the Engine's own.
@@ -73,6 +95,56 @@ fn an_environment_comes_up_survives_a_crash_and_leaves_nothing() {
     assert!(docker(&engine.address(), &["images", "-q"]).lines().count() > 0);
 
     docker(&engine.address(), &["run", "-d", &base, "sleep", "1000"]);
+    drop(env);
+    assert_eq!(traces(&names), Vec::<String>::new());
+}
+
+#[test]
+fn engines_of_debian_13_build_survive_a_crash_and_leave_nothing() {
+    let options = Options { engines: 0, more: Kind::MORE.to_vec(), outbound: false, ..ALONE };
+    let mut env = Scratch::new(&options).unwrap();
+    let names = names(&env);
+    let context = tempfile::tempdir().unwrap();
+    let base = env.base().unwrap().reference.clone();
+    // More of a log than an Engine keeps by default: 2 MiB a step.
+    let dockerfile = format!(
+        "FROM {base}\nRUN echo built > /word\nRUN head -c 3000000 /dev/zero | tr '\\0' a | fold -w 100; echo; echo end $((1+1))\n"
+    );
+    fs::write(context.path().join("Dockerfile"), dockerfile).unwrap();
+
+    for (index, kind) in Kind::MORE.into_iter().enumerate() {
+        let engine = env.state.engines[index].clone();
+        assert_eq!(engine.kind, kind);
+        let info: serde_json::Value =
+            serde_json::from_str(&http::get_unix(&engine.socket(), "/info").unwrap()).unwrap();
+        assert!(info["ServerVersion"].as_str().unwrap().starts_with("26.1."), "{info:#}");
+        let store = info["DriverStatus"].to_string();
+        assert_eq!(
+            store.contains("io.containerd.snapshotter.v1"),
+            kind.stores_in_containerd(),
+            "{kind:?}: {store}"
+        );
+
+        let image = format!("{}/built/{}:1", env.registry().unwrap().address(), kind.name());
+        let said = if kind.stores_in_containerd() {
+            // Only this store pushes what it builds.
+            build(&engine, context.path(), &["--output", &format!("type=image,name={image},push=true")])
+        } else {
+            let said = build(&engine, context.path(), &["--tag", &image]);
+            docker(&engine.address(), &["push", "-q", &image]);
+            said
+        };
+        assert!(said.contains("end 2") && !said.contains("clipped"), "{}", run::tail(&said, 5));
+        assert_eq!(
+            oci::tags(&env.registry().unwrap().address(), &format!("built/{}", kind.name())).unwrap(),
+            ["1"]
+        );
+        docker(&engine.address(), &["run", "-d", &image, "sleep", "1000"]);
+        env.kill_engine(index).unwrap();
+        env.restart_engine(index).unwrap();
+        assert_eq!(docker(&engine.address(), &["run", "--rm", &image, "cat", "/word"]), "built\n");
+        docker(&engine.address(), &["run", "-d", &image, "sleep", "1000"]);
+    }
     drop(env);
     assert_eq!(traces(&names), Vec::<String>::new());
 }
