@@ -1,7 +1,8 @@
-//! The archive that Engines without the containerd store give of an image: uncompressed layers in folders of
-//! any name and order, and at its end the config and the list that says which is which.
+//! The archive that Engines without the containerd store give of an image: uncompressed layers, a config, and
+//! lists that say which is which. Before Engine 25 layers lie in folders of any name and order; since then it is
+//! an OCI layout, where every blob is named by its digest.
 //!
-//! It is read as it comes, once. Layers tell by their own digest which one they are.
+//! It is read as it comes, once. Which layer is which is told by its own digest, not by the lists at the end.
 
 use std::io::{self, Read};
 
@@ -18,6 +19,8 @@ use super::layer;
 
 /// A config is read whole; a real one is some KiB.
 const CONFIG_BYTES: u64 = 8 * 1024 * 1024;
+/// A tar's first header.
+const HEADER_BYTES: u64 = 512;
 
 /// What an archive held.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -57,32 +60,86 @@ async fn read(
 fn unpack(archive: impl Read, image: Sha256, cache: &Cache, guess: bool) -> Result<Option<Taken>, Error> {
     let mut taken = Taken::default();
     let mut archive = tar::Archive::new(archive);
-    let config_name = format!("{}.json", image.hex());
     for entry in archive.entries().map_err(Error::read)? {
-        let mut entry = entry.map_err(Error::read)?;
-        let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let entry = entry.map_err(Error::read)?;
+        if !entry.header().entry_type().is_file() {
+            continue;
+        }
         let size = entry.size();
         taken.read_bytes += size;
-        if path == "oci-layout" || path.starts_with("blobs/") {
-            return Err(Error::Unsupported(
-                "it gives images as an OCI layout; this version reads docker archives",
-            ));
-        }
-        if path.ends_with("/layer.tar") && entry.header().entry_type().is_file() {
-            match layer::keep(entry, size, cache, guess).map_err(Error::read)? {
-                Some(read) => taken.compressed_layers += u32::from(read.compressed),
-                None => return Ok(None),
+        let kept = match Part::of(&entry.path_bytes(), image) {
+            Part::Config => keep_config(entry, image, cache)?,
+            Part::Layer => {
+                layer::keep(entry, size, cache, guess).map_err(Error::read)?.map(|kept| kept.compressed)
             }
-        } else if path == config_name {
-            let mut config = Vec::new();
-            entry.by_ref().take(CONFIG_BYTES).read_to_end(&mut config).map_err(Error::read)?;
-            if sha256(&config) != image {
-                return Err(Error::Archive("its config is not the image's".to_owned()));
-            }
-            cache.keep_config(image, &config).map_err(Error::Cache)?;
+            Part::Blob(digest) => keep_blob(entry, size, digest, cache)?,
+            Part::Other => Some(false),
+        };
+        match kept {
+            Some(compressed) => taken.compressed_layers += u32::from(compressed),
+            None => return Ok(None),
         }
     }
     Ok(Some(taken))
+}
+
+/// What a file of the archive is, by its name.
+enum Part {
+    Config,
+    Layer,
+    /// A layer, or a list in JSON.
+    Blob(Sha256),
+    Other,
+}
+
+impl Part {
+    fn of(path: &[u8], image: Sha256) -> Self {
+        let path = String::from_utf8_lossy(path);
+        if let Some(hex) = path.strip_prefix("blobs/sha256/") {
+            return match format!("sha256:{hex}").parse() {
+                Ok(digest) if digest == image => Self::Config,
+                Ok(digest) => Self::Blob(digest),
+                Err(_) => Self::Other,
+            };
+        }
+        if path.strip_suffix(".json").is_some_and(|hex| hex == image.hex()) {
+            Self::Config
+        } else if path.ends_with("/layer.tar") {
+            Self::Layer
+        } else {
+            Self::Other
+        }
+    }
+}
+
+fn keep_config(entry: impl Read, image: Sha256, cache: &Cache) -> Result<Option<bool>, Error> {
+    let mut config = Vec::new();
+    entry.take(CONFIG_BYTES).read_to_end(&mut config).map_err(Error::read)?;
+    if sha256(&config) != image {
+        return Err(Error::Archive("its config is not the image's".to_owned()));
+    }
+    cache.keep_config(image, &config).map_err(Error::Cache)?;
+    Ok(Some(false))
+}
+
+/// A blob of an OCI layout: kept where it is a layer that is not known.
+fn keep_blob(mut entry: impl Read, size: u64, digest: Sha256, cache: &Cache) -> Result<Option<bool>, Error> {
+    if cache.layer(digest).is_some_and(|layer| cache.has_blob(layer.digest)) {
+        return Ok(Some(false));
+    }
+    let mut head = Vec::new();
+    entry.by_ref().take(HEADER_BYTES).read_to_end(&mut head).map_err(Error::read)?;
+    let is_tar = head.get(257..262).is_some_and(|magic| magic == b"ustar");
+    if head.starts_with(&[0x1f, 0x8b]) || head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
+        return Err(Error::Unsupported(
+            "they lie in containerd's image store, which this version does not read",
+        ));
+    }
+    if head.starts_with(b"{") && !is_tar {
+        return Ok(Some(false));
+    }
+    let kept = layer::keep(head.chain(entry), size, cache, false).map_err(Error::read)?;
+    Ok(kept.map(|kept| kept.compressed))
 }
 
 #[cfg(test)]
@@ -130,14 +187,38 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_docker_archive_is_refused() {
+    fn an_oci_layout_names_its_layers() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::open(folder.path()).unwrap();
+        let layer = archive(&[("{file", b"content")]);
+        let config =
+            format!(r#"{{"rootfs":{{"diff_ids":["{}","{}"]}}}}"#, sha256(&layer), sha256(&[0; 1024]));
+        let id = sha256(config.as_bytes());
+        let blob = |bytes: &[u8]| format!("blobs/sha256/{}", sha256(bytes).hex());
+        let (one, two, three, four) = (blob(&layer), blob(&[0; 1024]), blob(config.as_bytes()), blob(b"{}"));
+        let files: [(&str, &[u8]); 5] = [
+            (&one, &layer),
+            (&two, &[0; 1024]),
+            (&three, config.as_bytes()),
+            (&four, b"{}"),
+            ("index.json", b"{}"),
+        ];
+        let taken = unpack(&archive(&files)[..], id, &cache, true).unwrap().unwrap();
+        assert_eq!(taken.compressed_layers, 2);
+        assert_eq!(cache.image(id).unwrap().unwrap().layers.len(), 2);
+        assert_eq!(unpack(&archive(&files)[..], id, &cache, true).unwrap().unwrap().compressed_layers, 0);
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::open(folder.path()).unwrap();
         let id = sha256(b"x");
-        let layout = archive(&[("blobs/sha256/x", b"x")]);
-        assert!(matches!(unpack(&layout[..], id, &cache, true), Err(Error::Unsupported(_))));
+        let compressed = format!("blobs/sha256/{}", sha256(b"y").hex());
+        let containerd = archive(&[(&compressed, &[0x1f, 0x8b, 8, 0])]);
+        assert!(matches!(unpack(&containerd[..], id, &cache, true), Err(Error::Unsupported(_))));
         let lie = archive(&[(&format!("{}.json", id.hex()), b"y")]);
         assert!(matches!(unpack(&lie[..], id, &cache, true), Err(Error::Archive(_))));
-        assert!(unpack(&layout[..700], id, &cache, true).is_err());
+        assert!(unpack(&containerd[..700], id, &cache, true).is_err());
     }
 }
