@@ -75,9 +75,10 @@ impl Progress {
 
     /// Steps of the Dockerfile that ended, and how many of them came from the cache.
     pub(super) fn counts(&self) -> (u32, u32) {
-        let is_own = |step: &&Step| step.name.starts_with('[') && !step.name.starts_with("[internal]");
-        let own = self.vertices.values().filter(is_own);
-        own.filter(|step| step.completed.is_some())
+        let ended = |step: &&Step| step.completed.is_some() && is_of_dockerfile(&step.name);
+        self.vertices
+            .values()
+            .filter(ended)
             .fold((0, 0), |(steps, cached), step| (steps + 1, cached + u32::from(step.cached)))
     }
 
@@ -162,6 +163,13 @@ fn tell_warning(warning: VertexWarning) -> log_frame::Warning {
     }
 }
 
+/// Whether a vertex is a numbered step, `[stage 2/3] RUN make`, rather than BuildKit's own doing.
+fn is_of_dockerfile(name: &str) -> bool {
+    let label = name.strip_prefix('[').and_then(|rest| rest.split_once("] ")).map_or("", |(label, _)| label);
+    let number = label.split(' ').next_back().and_then(|word| word.split_once('/'));
+    number.is_some_and(|(n, of)| n.parse::<u32>().is_ok() && of.parse::<u32>().is_ok())
+}
+
 /// Whether an error only says that something else failed or the build was stopped.
 fn is_consequence(error: &str) -> bool {
     error.contains("context canceled")
@@ -231,6 +239,19 @@ mod tests {
         assert_eq!(clipped.message, "output clipped, log limit 2MiB reached");
         for plain in [&b"[output clipped, log limit 2MiB reached]"[..], b" reached]\n", b""] {
             assert_eq!(output(&Progress::default().tell(logs(plain))), plain);
+        }
+    }
+
+    #[test]
+    fn only_numbered_steps_are_counted() {
+        for (name, is_step) in [
+            ("[1/3] COPY a b", true),
+            ("[linux/amd64 stage-1  2/12] RUN x", true),
+            ("[internal] load build context", false),
+            ("[auth] library/x:pull token for h", false),
+            ("exporting to image", false),
+        ] {
+            assert_eq!(is_of_dockerfile(name), is_step, "{name}");
         }
     }
 
