@@ -39,8 +39,12 @@ impl Images {
     /// Keeps every image where it is. Waits for a removal that is under way.
     pub(crate) async fn in_use(&self) -> Result<InUse, Failure> {
         let lock = Lock::open(&self.folder.join("lock"), Mode::Shared).await.map_err(|error| {
+            let code = match error.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "disk_full",
+                _ => "disk_failed",
+            };
             let message = format!("the notes in {} cannot be locked: {error}", self.folder.display());
-            Failure::new(FailureClass::Infrastructure, "disk_failed", message)
+            Failure::new(FailureClass::Infrastructure, code, message)
         })?;
         Ok(InUse { folder: self.folder.clone(), _lock: lock })
     }

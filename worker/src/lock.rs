@@ -12,7 +12,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 /// Between two tries for a lock that another runner holds: it is bringing the same context.
-const RETRY: Duration = Duration::from_millis(10);
+pub(crate) const RETRY: Duration = Duration::from_millis(10);
 
 /// An open file that is locked.
 #[derive(Debug)]

@@ -193,8 +193,11 @@ impl<'a> Connection<'a> {
                     self.farewell().await;
                     return Ok(());
                 }
-                // Only ends tasks that are over; none is lost when another branch wins.
-                Some(_) = supervisors.join_next(), if !supervisors.is_empty() => {}
+                Some(ended) = supervisors.join_next(), if !supervisors.is_empty() => {
+                    if let Err(error) = ended {
+                        tracing::error!(worker = %shared.config.name, %error, "a runner's watch ended early; a restart of this worker adopts it again");
+                    }
+                }
             }
         }
     }

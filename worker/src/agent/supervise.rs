@@ -10,12 +10,15 @@ use tokio::time::Instant;
 use super::Shared;
 use super::attempt::Attempt;
 use super::process::Process;
+use crate::machine;
 
 /// How long a runner that was asked to stop may take: the Engine has to stop its step.
 const STOP_PATIENCE: Duration = Duration::from_secs(20);
 /// How long a runner that ended may still seem to hold its lock.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 const LOCK_RETRY: Duration = Duration::from_millis(1);
+/// With less room a runner may not have been able to write its result.
+const FULL_BYTES: u64 = 1024 * 1024;
 /// Of what a dead runner said, this much is kept with the failure.
 const LAST_WORDS_BYTES: u64 = 2048;
 
@@ -105,6 +108,13 @@ fn died(attempt: &Attempt, status: Option<&str>) -> Failure {
             "canceled",
             "the build was canceled; its runner was killed",
         );
+    }
+    if machine::free_bytes(attempt.dir.path()).is_ok_and(|free| free < FULL_BYTES) {
+        let folder = attempt.dir.path().display();
+        let message = format!(
+            "the worker's disk of {folder} is full: the runner could not say how it ended; free some space there"
+        );
+        return Failure::new(FailureClass::Infrastructure, "disk_full", message);
     }
     let how = status.unwrap_or("nobody saw how");
     let message = format!(

@@ -62,3 +62,40 @@ pub(super) fn recover(cache: &Cache, digest: &Blake3) -> bool {
     let made = path.parent().map_or(Ok(()), fs::create_dir_all);
     made.and_then(|()| fs::rename(&old, &path)).is_ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_blobs(contents: &[&[u8]]) -> (tempfile::TempDir, Cache) {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::open(folder.path()).unwrap();
+        for content in contents {
+            let path = cache.blob_path(&Blake3::of(content));
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        }
+        fs::write(cache.contexts().join("any"), "complete").unwrap();
+        (folder, cache)
+    }
+
+    #[test]
+    fn the_same_boot_trusts_what_is_there() {
+        let (folder, cache) = with_blobs(&[b"a"]);
+        Cache::open(folder.path()).unwrap();
+        assert!(cache.blob(&Blake3::of(b"a")).is_ok());
+        assert_eq!(fs::read_dir(cache.contexts()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn after_a_reboot_only_unharmed_blobs_come_back() {
+        let (folder, cache) = with_blobs(&[b"whole", b"harmed"]);
+        fs::write(cache.blob_path(&Blake3::of(b"harmed")), "\0\0\0\0\0\0").unwrap();
+        fs::write(folder.path().join("boot"), "an earlier one").unwrap();
+        let cache = Cache::open(folder.path()).unwrap();
+        assert_eq!(fs::read_dir(cache.contexts()).unwrap().count(), 0, "no context is taken for complete");
+        assert!(cache.blob(&Blake3::of(b"whole")).is_err(), "nothing is trusted yet");
+        assert!(cache.has(&Blake3::of(b"whole")) && cache.blob(&Blake3::of(b"whole")).is_ok());
+        assert!(!cache.has(&Blake3::of(b"harmed")));
+    }
+}

@@ -2,14 +2,14 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use archyard_model::{Blake3, ContextEntry, ContextManifest, ContextRef, EntryKind, limits};
 
 use super::{Cache, CacheError, Downloads};
 use crate::engine::Source;
-use crate::lock::{Lock, Mode};
+use crate::lock::{Lock, Mode, RETRY};
 
 /// A context whose every blob is here, and stays here until this is dropped.
 #[derive(Debug)]
@@ -32,31 +32,30 @@ impl Cache {
     ) -> Result<Context, CacheError> {
         let marker = self.contexts().join(context.manifest_digest.hex());
         let disk = |error| CacheError::disk(&self.root, error);
-        if let Some(pin) = Lock::try_open(&marker, Mode::Shared).map_err(disk)?
-            && is_complete(&pin).map_err(disk)?
-        {
+        if let Some(pin) = complete(&marker).map_err(disk)? {
             return self.open_context(context, marker, pin);
         }
         let canceled = downloads.cancel().clone();
-        let locks = async {
+        let alone = async {
             // While this is held nothing is evicted, so what is found here stays.
             let here = Lock::open(&self.root.join("lock"), Mode::Shared).await?;
-            // Another attempt may be bringing the same context: its work is not done twice.
-            let exclusive = Lock::open(&marker, Mode::Exclusive).await?;
-            Ok((here, exclusive))
+            Ok((here, alone_with(&marker).await?))
         };
-        let (here, exclusive) = tokio::select! {
-            locks = locks => locks.map_err(disk)?,
+        let (here, turn) = tokio::select! {
+            alone = alone => alone.map_err(disk)?,
             () = canceled.cancelled() => return Err(CacheError::Canceled),
         };
-        if !is_complete(&exclusive).map_err(disk)? {
-            downloads.fetch(self, vec![context.manifest_digest]).await?;
-            let manifest = self.manifest(context)?;
-            downloads.fetch(self, files(&manifest)).await?;
-            (&exclusive.file).write_all(b"complete").map_err(disk)?;
-        }
-        drop(exclusive);
-        let pin = Lock::open(&marker, Mode::Shared).await.map_err(disk)?;
+        let pin = match turn {
+            Turn::Complete(pin) => pin,
+            Turn::Ours(exclusive) => {
+                downloads.fetch(self, vec![context.manifest_digest]).await?;
+                let manifest = self.manifest(context)?;
+                downloads.fetch(self, files(&manifest)).await?;
+                (&exclusive.file).write_all(b"complete").map_err(disk)?;
+                drop(exclusive);
+                Lock::open(&marker, Mode::Shared).await.map_err(disk)?
+            }
+        };
         drop(here);
         self.open_context(context, marker, pin)
     }
@@ -135,6 +134,36 @@ impl Source for Context {
 fn forget(marker: &PathBuf) {
     if let Err(error) = fs::remove_file(marker) {
         tracing::warn!(marker = %marker.display(), %error, "cannot forget that a context was complete");
+    }
+}
+
+/// Who brings a context.
+enum Turn {
+    /// Nobody needs to.
+    Complete(Lock),
+    /// Whoever holds this.
+    Ours(Lock),
+}
+
+/// Waits until the context is complete, or ours to bring: another attempt's work is not done twice, and its pin,
+/// which it holds for as long as it builds, keeps nobody waiting.
+async fn alone_with(marker: &Path) -> io::Result<Turn> {
+    loop {
+        if let Some(pin) = complete(marker)? {
+            return Ok(Turn::Complete(pin));
+        }
+        if let Some(exclusive) = Lock::try_open(marker, Mode::Exclusive)? {
+            return if is_complete(&exclusive)? { continue } else { Ok(Turn::Ours(exclusive)) };
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// The pin of a complete context; none while it is not.
+fn complete(marker: &Path) -> io::Result<Option<Lock>> {
+    match Lock::try_open(marker, Mode::Shared)? {
+        Some(pin) if is_complete(&pin)? => Ok(Some(pin)),
+        _ => Ok(None),
     }
 }
 

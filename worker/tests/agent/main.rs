@@ -5,6 +5,7 @@
 
 mod adopting;
 mod building;
+mod caching;
 mod fixture;
 mod leases;
 mod results;

@@ -100,6 +100,14 @@ impl Scheduler {
         digest
     }
 
+    /// From now on sends other bytes in a blob's place.
+    pub(crate) fn damage(&self, content: &[u8]) {
+        let mut damaged = content.to_vec();
+        damaged[0] ^= 1;
+        let digest = Blake3::of(content).as_bytes().to_vec();
+        self.services.blobs.lock().unwrap().insert(digest, damaged.into());
+    }
+
     /// How many blobs each download so far asked for.
     pub(crate) fn downloads(&self) -> Vec<usize> {
         self.services.downloads.lock().unwrap().clone()
