@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use archyard_model::{
-    AttemptId, BuildId, BuildState, Failure, ImageResult, JobId, Lock, Plan, Pool, Principal, RequestId,
-    Sha256, TagRecord, WorkerName, WorkerOffer,
+    AttemptId, BuildId, BuildState, Failure, ImageResult, JobId, Lock, Plan, Pool, Principal, Reference,
+    RequestId, Sha256, TagRecord, WorkerName, WorkerOffer,
 };
 
 use super::build::Build;
@@ -69,6 +69,8 @@ pub enum Fact {
     IndexPrepared { build: BuildId, index: Sha256, size: u64 },
     /// One tag's fate.
     TagSettled { build: BuildId, tag: TagRecord },
+    /// The publisher may have moved this tag before it failed: older builds leave it alone as if it had.
+    TagTouched { build: BuildId, tag: Reference },
     /// Publishing failed and will be tried again.
     PublishTried { build: BuildId, failure: Failure },
     /// The terminal state.
@@ -145,6 +147,7 @@ impl Fact {
             | Self::PublishStarted { .. }
             | Self::IndexPrepared { .. }
             | Self::TagSettled { .. }
+            | Self::TagTouched { .. }
             | Self::PublishTried { .. }
             | Self::BuildEnded { .. }
             | Self::BuildArchived { .. }
@@ -183,6 +186,7 @@ impl Fact {
             | Self::PublishStarted { build }
             | Self::IndexPrepared { build, .. }
             | Self::TagSettled { build, .. }
+            | Self::TagTouched { build, .. }
             | Self::PublishTried { build, .. }
             | Self::BuildEnded { build, .. }
             | Self::BuildArchived { build }

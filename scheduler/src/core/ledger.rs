@@ -16,7 +16,8 @@ pub type RequestKey = (Principal, RequestId);
 pub struct Header {
     /// The publish sequence of the next build.
     pub next_sequence: u64,
-    /// Of tags that unfinished builds still claim: the sequence of the build that moved each last, and its name.
+    /// Of tags that unfinished builds still claim: the sequence of the build that moved each
+    /// last, or may have, and its name.
     pub moved: BTreeMap<Reference, (u64, BuildId)>,
     /// Requests of archived builds, oldest first: a client may repeat itself after its build is gone.
     pub archived: VecDeque<(RequestKey, BuildId)>,

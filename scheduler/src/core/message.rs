@@ -35,7 +35,7 @@ pub struct PublishOrder {
     pub plan: Arc<Plan>,
     /// In the plan's order, what each job pushed.
     pub images: Vec<(Platform, PushedManifest)>,
-    /// Tags still to be moved. May be empty: the index is pushed by digest all the same.
+    /// Tags still to be moved, in this order, the first failure being the end. May be empty: the index is pushed by digest all the same.
     pub tags: Vec<Reference>,
     /// The index of an earlier try, which this one must give again.
     pub index: Option<(Sha256, u64)>,

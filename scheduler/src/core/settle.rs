@@ -70,14 +70,20 @@ fn stop(build: &Build) -> Vec<Fact> {
     facts
 }
 
-/// The terminal state. Tags whose fate is open are recorded as they are: untouched.
+/// The terminal state. Tags move in order, so of those that are open only the first can have been touched: whether
+/// it was, nobody knows.
 fn end(build: &Build) -> Vec<Fact> {
     let Some(ending) = &build.ending else { return Vec::new() };
     let mut facts = Vec::new();
     if build.publishing {
         let why = ending.failure.as_ref().map_or("the build was canceled", |failure| &failure.message);
-        for tag in build.open_tags() {
-            let tag = TagRecord { tag: tag.clone(), moved: false, detail: format!("not moved: {why}") };
+        for (at, tag) in build.open_tags().enumerate() {
+            let mut detail = format!("not moved: {why}");
+            if at == 0 && build.index.is_some() {
+                facts.push(Fact::TagTouched { build: build.id, tag: tag.clone() });
+                detail = format!("not known to have moved: {why}");
+            }
+            let tag = TagRecord { tag: tag.clone(), moved: false, detail };
             facts.push(Fact::TagSettled { build: build.id, tag });
         }
     }

@@ -13,8 +13,8 @@ use crate::core::{EndedBuild, PublishOrder};
 pub trait Shell: Send + 'static {
     /// Resolve the plan's bases; answer with `lock_resolved` or `lock_failed`.
     fn resolve(&mut self, build: BuildId, plan: Arc<Plan>);
-    /// Verify every manifest, then `index_prepared`; push the index by digest; move each tag, and `tag_moved`
-    /// after each; `publish_done`. Or `publish_failed` at any point. A refusal on the way means: stop, quietly.
+    /// Verify every manifest, then `index_prepared`; push the index by digest; move the tags in order, with
+    /// `tag_moved` after each; `publish_done`. Or `publish_failed` at any point. A refusal on the way means: stop, quietly.
     fn publish(&mut self, order: PublishOrder);
     /// Keep the record where ended builds are kept, drop the build's credentials, then `archived`.
     fn archive(&mut self, ended: EndedBuild);

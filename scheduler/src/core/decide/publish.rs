@@ -23,7 +23,7 @@ pub(super) fn index_prepared(
     }
     let mut facts = vec![Fact::IndexPrepared { build: id, index, size }];
     for (tag, newer) in left_alone(state, build) {
-        let detail = format!("left alone: build {newer}, submitted later, has moved it");
+        let detail = format!("left alone for build {newer}, which was submitted later");
         let tag = TagRecord { tag, moved: false, detail };
         facts.push(Fact::TagSettled { build: id, tag });
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use archyard_model::{
     AttemptId, BuildId, BuildState, EventKind, Failure, JobState, Lock, Output, Plan, Pool, Principal,
-    Sha256, TagRecord, limits,
+    Reference, Sha256, TagRecord, limits,
 };
 
 use crate::core::build::{Build, Ending, Job};
@@ -151,15 +151,19 @@ pub(super) fn index_prepared(state: &mut State, moment: Moment, id: BuildId, ind
 }
 
 pub(super) fn tag_settled(state: &mut State, moment: Moment, id: BuildId, tag: &TagRecord) {
-    let Some(build) = state.ledger.builds.get(&id) else { return };
     if tag.moved {
-        let moved = state.ledger.header.moved.entry(tag.tag.clone()).or_insert((build.sequence, id));
-        *moved = (*moved).max((build.sequence, id));
+        tag_touched(state, id, &tag.tag);
     }
     change(state, moment, id, |build| {
         build.tags.push(tag.clone());
         build.say(moment.wall_ms, EventKind::TagMoved(tag.clone()));
     });
+}
+
+pub(super) fn tag_touched(state: &mut State, id: BuildId, tag: &Reference) {
+    let Some(build) = state.ledger.builds.get(&id) else { return };
+    let moved = state.ledger.header.moved.entry(tag.clone()).or_insert((build.sequence, id));
+    *moved = (*moved).max((build.sequence, id));
 }
 
 pub(super) fn publish_tried(state: &mut State, moment: Moment, id: BuildId) {

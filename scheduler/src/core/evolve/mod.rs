@@ -30,6 +30,7 @@ pub fn evolve(state: &mut State, moment: Moment, fact: &Fact) {
             builds::index_prepared(state, moment, *build, *index, *size);
         }
         Fact::TagSettled { build, tag } => builds::tag_settled(state, moment, *build, tag),
+        Fact::TagTouched { build, tag } => builds::tag_touched(state, *build, tag),
         Fact::PublishTried { build, .. } => builds::publish_tried(state, moment, *build),
         Fact::BuildEnded { build, state: end, failure } => {
             builds::ended(state, moment, *build, *end, failure.as_ref());

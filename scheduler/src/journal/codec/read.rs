@@ -63,6 +63,7 @@ pub(super) fn fact(record: Record) -> Result<Fact, Invalid> {
         Record::TagSettled(m) => {
             Fact::TagSettled { build: build_id(&m.build)?, tag: tag_from_proto(required("tag", m.tag)?)? }
         }
+        Record::TagTouched(m) => Fact::TagTouched { build: build_id(&m.build)?, tag: m.tag.parse()? },
         Record::PublishTried(m) => Fact::PublishTried {
             build: build_id(&m.build)?,
             failure: failure_from_proto(required("failure", m.failure)?)?,

@@ -71,6 +71,9 @@ pub(super) fn fact(fact: &Fact) -> Option<Record> {
         Fact::TagSettled { build, tag } => {
             Record::TagSettled(proto::TagSettled { build: build_id(*build), tag: Some(tag_to_proto(tag)) })
         }
+        Fact::TagTouched { build, tag } => {
+            Record::TagTouched(proto::TagTouched { build: build_id(*build), tag: tag.to_string() })
+        }
         Fact::PublishTried { build, failure } => Record::PublishTried(proto::PublishTried {
             build: build_id(*build),
             failure: Some(failure_to_proto(failure)),
