@@ -92,6 +92,8 @@ fn state(work: &Path, architecture: &str, sources: Option<&str>) -> Result<PathB
         format!("Dir::Cache {cache:?};"),
         format!("APT::Architecture \"{architecture}\";"),
         format!("APT::Architectures {{ \"{architecture}\"; }};"),
+        // Else a mirror that does not answer is a warning, and nobody learns why.
+        "APT::Update::Error-Mode \"any\";".into(),
         "Acquire::Languages \"none\";".into(),
         "Acquire::Retries \"2\";".into(),
         "Acquire::http::Timeout \"30\";".into(),
