@@ -1,0 +1,290 @@
+//! The invariants of the design, looked for after every step. Each assertion names its own.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use archyard_model::{
+    AttemptId, BuildId, BuildState, EventKind, FailureClass, JobState, Output, WorkerName, limits,
+};
+use archyard_scheduler::core::worker::Worker;
+use archyard_scheduler::core::{self, Build, EndedBuild, Fact, Moment, State};
+use archyard_scheduler::journal::codec;
+
+use super::worker::Ended;
+use super::world::World;
+
+/// What is remembered across steps.
+#[derive(Default)]
+pub(super) struct Checks {
+    /// Folded fact by fact: the state just before each.
+    shadow: State,
+    /// Folded from the durable facts alone, through their records: what a replay would give.
+    durable: State,
+    ended: BTreeMap<BuildId, EndedBuild>,
+    sequences: BTreeMap<BuildId, u64>,
+    outcomes: BTreeMap<AttemptId, Ended>,
+}
+
+impl Checks {
+    pub(super) fn restarted(&mut self, state: Option<&State>) {
+        self.shadow = state.cloned().unwrap_or_default();
+        self.durable = self.shadow.clone();
+    }
+
+    pub(super) fn runner_ended(&mut self, attempt: AttemptId, outcome: Ended) {
+        self.outcomes.insert(attempt, outcome);
+    }
+
+    /// A cancel was taken.
+    pub(super) fn canceled(&self, seed: u64, before: &Build) {
+        let late = before.state.is_terminal() || before.state == BuildState::Publishing;
+        assert!(!late, "seed {seed}: a build that is {} was canceled", before.state);
+    }
+
+    pub(super) fn archive(&mut self, seed: u64, ended: EndedBuild) {
+        let id = ended.record.id;
+        if let Some(before) = self.ended.get(&id) {
+            assert_eq!(*before, ended, "seed {seed}: I1: {id} ended twice, differently");
+            return;
+        }
+        let events = &ended.events;
+        assert!(ended.record.state.is_terminal(), "seed {seed}: I1: {id} is archived and not ended");
+        assert!(events.iter().zip(1..).all(|(event, seq)| event.seq == seq), "seed {seed}: events have gaps");
+        let ends = events.iter().filter(|event| matches!(event.kind, EventKind::Ended { .. })).count();
+        let last = events.last().is_some_and(|event| matches!(event.kind, EventKind::Ended { .. }));
+        assert!(ends == 1 && last, "seed {seed}: I1: {id} has {ends} terminal events");
+        for job in &ended.record.jobs {
+            let users = |class| {
+                job.attempts
+                    .iter()
+                    .rev()
+                    .skip(1)
+                    .any(|attempt| attempt.failure.as_ref().is_some_and(|failure| failure.class == class))
+            };
+            assert!(!users(FailureClass::User), "seed {seed}: I9: a user's failure was tried again");
+            let told = job.attempts.iter().rev().skip(1).all(|attempt| attempt.failure.is_some());
+            assert!(told, "seed {seed}: I9: an attempt of {id} ended without a reason");
+        }
+        self.ended.insert(id, ended);
+    }
+
+    fn before(&mut self, world: &Surroundings<'_>, moment: Moment, fact: &Fact) {
+        let seed = world.seed;
+        match fact {
+            Fact::BuildAccepted { build, .. } => {
+                self.sequences.insert(*build, self.shadow.ledger.header.next_sequence);
+            }
+            Fact::JobLeased { attempt, worker } => self.leasing(seed, *attempt, worker),
+            Fact::AttemptEnded { attempt, outcome, .. } => {
+                assert!(
+                    self.shadow.ledger.is_current(*attempt),
+                    "seed {seed}: I2: {attempt} was not current"
+                );
+                match outcome {
+                    Ok(_) => {
+                        let real = self.outcomes.get(attempt).is_some_and(Result::is_ok);
+                        assert!(real, "seed {seed}: I2: {attempt} succeeded nowhere");
+                    }
+                    Err(failure) if failure.code == "worker_lost" => {
+                        let silent = self.silence(*attempt, moment);
+                        let patient = silent >= limits::LEASE && moment.since_start >= limits::LEASE;
+                        assert!(patient, "seed {seed}: I8: {attempt} was given up after {silent:?}");
+                    }
+                    Err(failure) if failure.code == "attempt_vanished" => {
+                        assert!(!world.running.contains(attempt), "seed {seed}: I8: {attempt} still runs");
+                    }
+                    Err(_) => {}
+                }
+            }
+            Fact::BuildEnded { build, state, .. } => self.ending(seed, *build, *state),
+            _ => {}
+        }
+    }
+
+    fn leasing(&self, seed: u64, attempt: AttemptId, name: &WorkerName) {
+        let state = &self.shadow;
+        let build = state.ledger.build(attempt.job.build).expect("a leased build");
+        let job = build.job(attempt.job.index).expect("a leased job");
+        assert!(job.state == JobState::Queued && job.current().is_none(), "seed {seed}: I2: leased twice");
+        assert!(
+            job.attempts.iter().all(|a| a.token < attempt.token),
+            "seed {seed}: I2: the token did not grow"
+        );
+        assert!(job.tries().0 < limits::ATTEMPTS, "seed {seed}: I9: more attempts than allowed");
+        assert!(build.is_schedulable() && state.has_credentials(build), "seed {seed}: leased too early");
+        let worker = state.live.workers.get(name).expect("a worker to lease to");
+        let offer = worker.offer.as_ref().expect("a worker that joined");
+        let native = offer.platforms.contains(&job.platform) && offer.pool == build.pool;
+        assert!(native, "seed {seed}: I4: {} went to {name}", job.platform);
+        assert!(takes(state, name, worker), "seed {seed}: I5: {name} cannot take a lease");
+        assert!(worker.occupied.len() < offer.slots as usize, "seed {seed}: I5: {name} is full");
+        let fair = state.live.workers.values().any(|other| is_fair(state, other, build, &job.platform));
+        assert!(fair, "seed {seed}: I6: it was not the turn of {}", build.plan.project);
+    }
+
+    fn silence(&self, attempt: AttemptId, moment: Moment) -> Duration {
+        let holder = self.shadow.ledger.job(attempt.job).and_then(|job| job.current());
+        let worker = holder.and_then(|current| self.shadow.live.workers.get(&current.worker));
+        moment.since_start.saturating_sub(worker.map_or(Duration::ZERO, |worker| worker.heard))
+    }
+
+    fn ending(&self, seed: u64, id: BuildId, state: BuildState) {
+        let build = self.shadow.ledger.build(id).expect("a build to end");
+        assert!(!build.state.is_terminal(), "seed {seed}: I1: {id} ends twice");
+        let over = build.jobs.iter().all(|job| job.state.is_terminal() && job.current().is_none());
+        assert!(over, "seed {seed}: I1: {id} ends while a job goes on");
+        if state == BuildState::Succeeded {
+            assert!(build.all_succeeded(), "seed {seed}: {id} succeeds without all of its jobs");
+            let whole = build.index.is_some() && build.open_tags().next().is_none();
+            assert!(build.plan.output == Output::Check || whole, "seed {seed}: I3: {id} is not published");
+        }
+    }
+}
+
+/// What facts are held against, outside the core.
+struct Surroundings<'a> {
+    seed: u64,
+    running: &'a BTreeSet<AttemptId>,
+}
+
+impl World {
+    /// Facts as they are committed, each against the state just before it.
+    pub(super) fn check_facts(&mut self, moment: Moment, facts: &[Fact]) {
+        let there = |(attempt, _): (&AttemptId, &_)| *attempt;
+        let running = self.machines.iter().flat_map(|machine| machine.runners.iter().map(there)).collect();
+        let surroundings = Surroundings { seed: self.seed, running: &running };
+        for fact in facts {
+            self.checks.before(&surroundings, moment, fact);
+            core::evolve(&mut self.checks.shadow, moment, fact);
+            if let Some(record) = codec::encode(moment.wall_ms, fact) {
+                let (wall_ms, read) = codec::decode(&record).expect("what was written is read");
+                assert_eq!(read, *fact, "seed {}: a fact changed in the journal", self.seed);
+                core::evolve(&mut self.checks.durable, Moment { wall_ms, ..Moment::default() }, &read);
+            }
+        }
+        let state = self.scheduler.state().expect("the scheduler is up while it commits");
+        if facts.iter().any(Fact::is_durable) {
+            assert_eq!(state.ledger, self.checks.durable.ledger, "seed {}: I7: replay differs", self.seed);
+        }
+        self.check_idle(state);
+    }
+
+    /// I5: no free fitting slot and no queued job stay apart; no worker has more than it has slots.
+    fn check_idle(&self, state: &State) {
+        for (name, worker) in &state.live.workers {
+            let Some(offer) = &worker.offer else { continue };
+            // A lease taken late, after it was given up, takes a slot too until it has stopped; none is offered for it.
+            let taken = worker.occupied.keys().filter(|attempt| state.ledger.is_current(**attempt)).count();
+            assert!(taken <= offer.slots as usize, "seed {}: I5: {name} has {taken} attempts", self.seed);
+            if !takes(state, name, worker) {
+                continue;
+            }
+            for build in state.ledger.builds.values() {
+                let open = build.is_schedulable() && state.has_credentials(build) && build.pool == offer.pool;
+                let fits = |job: &core::build::Job| {
+                    job.state == JobState::Queued && offer.platforms.contains(&job.platform)
+                };
+                let apart = open && build.jobs.iter().any(fits);
+                assert!(!apart, "seed {}: I5: {name} idles beside {}", self.seed, build.id);
+            }
+        }
+    }
+
+    /// I5: a slot whose attempt the scheduler was told of is never counted free while that runs.
+    pub(super) fn check_step(&self) {
+        let Some(state) = self.scheduler.state() else { return };
+        for machine in &self.machines {
+            let name = &machine.offer.name;
+            let running = machine.runners.values().filter(|runner| runner.ended.is_none()).count();
+            assert!(running <= machine.offer.slots as usize, "seed {}: I5: {name} runs {running}", self.seed);
+            let Some(worker) = state.live.workers.get(name) else { continue };
+            for (attempt, runner) in machine.runners.iter().filter(|(_, runner)| runner.ended.is_none()) {
+                let Some((connection, at)) = runner.told else { continue };
+                let known = worker.connection == Some(connection) && at < self.now;
+                let counted = worker.occupied.contains_key(attempt);
+                assert!(!known || counted, "seed {}: I5: {attempt} runs in a free slot", self.seed);
+            }
+        }
+    }
+
+    /// I3: what a tag is moved to is whole, and durably so. Gives the build's publish sequence.
+    pub(super) fn check_move(&mut self, id: BuildId) -> u64 {
+        let seed = self.seed;
+        let build = self.checks.durable.ledger.build(id).expect("a build that publishes");
+        let whole = build.all_succeeded() && build.index.is_some() && build.publishing;
+        assert!(whole, "seed {seed}: I3: a tag moves to {id} too early");
+        let other = self.checks.durable.ledger.builds.values().any(|other| {
+            other.id != id
+                && other.publishing
+                && other.plan.tags.iter().any(|tag| build.plan.tags.contains(tag))
+        });
+        assert!(!other, "seed {seed}: I11: two builds publish one tag");
+        build.sequence
+    }
+
+    /// Everything that was acknowledged has ended, and every tag names what the records say.
+    pub(super) fn check_end(&mut self) {
+        let replayed = self.scheduler.replayed();
+        let state = self.scheduler.state().expect("the scheduler is up at the end");
+        assert_eq!(replayed.ledger, state.ledger, "seed {}: I7: replay differs at the end", self.seed);
+        let (mut tags, mut unknown) = (BTreeMap::new(), BTreeSet::new());
+        for client in &self.clients {
+            let id = client.build.expect("an acknowledged build");
+            let ended = self.checks.ended.get(&id);
+            let record = &ended.unwrap_or_else(|| panic!("seed {}: I1: {id} never ended", self.seed)).record;
+            self.report.builds += 1;
+            match record.state {
+                BuildState::Succeeded => self.report.succeeded += 1,
+                BuildState::Failed => self.report.failed += 1,
+                _ => self.report.canceled += 1,
+            }
+            for tag in &record.tags {
+                let sequence = (self.checks.sequences[&id], id);
+                if tag.detail.starts_with("not known") {
+                    unknown.insert((tag.tag.clone(), sequence));
+                }
+                if tag.moved {
+                    let newest = tags.entry(tag.tag.clone()).or_insert(sequence);
+                    *newest = (*newest).max(sequence);
+                }
+                self.report.left_alone += usize::from(tag.detail.starts_with("left alone"));
+            }
+        }
+        for (tag, named) in &self.registry.tags {
+            let told = tags.get(tag) == Some(named) || unknown.contains(&(tag.clone(), *named));
+            assert!(told, "seed {}: I11: {tag} names {named:?}, and no record says so", self.seed);
+        }
+        assert_eq!(self.checks.ended.len(), self.report.builds, "seed {}: an unknown build ended", self.seed);
+    }
+}
+
+/// Whether the worker may get a lease, told from its own fields and no index.
+fn takes(state: &State, name: &WorkerName, worker: &Worker) -> bool {
+    let Some(offer) = &worker.offer else { return false };
+    worker.connection.is_some()
+        && !worker.lost
+        && !worker.wish
+        && worker.problem.is_none()
+        && worker.skip == 0
+        && !state.ledger.drained.contains_key(name)
+        && worker.occupied.len() < offer.slots as usize
+}
+
+/// I6: of the projects that wait for this worker, none has fewer jobs on its platforms than the one served.
+fn is_fair(state: &State, worker: &Worker, served: &Build, platform: &archyard_model::Platform) -> bool {
+    let Some(offer) = worker.offer.as_ref().filter(|_| worker.connection.is_some()) else { return false };
+    if !offer.platforms.contains(platform) || offer.pool != served.pool {
+        return false;
+    }
+    let (mut running, mut waiting) = (BTreeMap::new(), BTreeSet::new());
+    for build in state.ledger.builds.values().filter(|build| build.pool == offer.pool) {
+        let open = build.is_schedulable() && state.has_credentials(build);
+        for job in build.jobs.iter().filter(|job| offer.platforms.contains(&job.platform)) {
+            *running.entry(&build.plan.project).or_insert(0) += usize::from(job.current().is_some());
+            if open && job.state == JobState::Queued {
+                waiting.insert(&build.plan.project);
+            }
+        }
+    }
+    waiting.iter().all(|project| running[*project] >= running[&served.plan.project])
+}

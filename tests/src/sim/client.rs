@@ -1,0 +1,193 @@
+//! Clients: they submit until they are answered, attach again after a restart, and cancel now and then.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use archyard_model::{
+    Blake3, BuildId, ContextRef, Failure, FailureClass, Lock, Output, Plan, Platform, Pool, Principal,
+    Reference, RequestId,
+};
+use archyard_scheduler::core::{EndedBuild, Input, Submission};
+
+use super::rng::Rng;
+use super::scheduler::Trouble;
+use super::world::{Event, World, project_name};
+
+/// One client with one build.
+pub(super) struct Client {
+    pub(super) request: RequestId,
+    pub(super) plan: Arc<Plan>,
+    pub(super) pool: Pool,
+    /// Once acknowledged.
+    pub(super) build: Option<BuildId>,
+    /// Its base lacks a platform.
+    pub(super) lock_fails: bool,
+    /// It goes away for good after the first scheduler crash.
+    pub(super) leaves: bool,
+}
+
+impl Client {
+    /// Between three and two dozen.
+    pub(super) fn some(rng: &mut Rng) -> Vec<Self> {
+        let count = 3 + rng.below(22);
+        (0..count).filter_map(|at| Self::new(rng, at)).collect()
+    }
+
+    fn new(rng: &mut Rng, at: usize) -> Option<Self> {
+        let names = ["linux/amd64", "linux/386", "linux/arm64", "linux/amd64/v2", "linux/riscv64"];
+        let mut platforms: Vec<Platform> = Vec::new();
+        for (rank, name) in names.iter().enumerate() {
+            if rng.chance([70, 40, 30, 10, 4][rank]) {
+                platforms.push(name.parse().ok()?);
+            }
+        }
+        if platforms.is_empty() {
+            platforms.push(names[0].parse().ok()?);
+        }
+        let output = if rng.chance(60) { Output::Push } else { Output::Check };
+        let mut tags: Vec<Reference> = Vec::new();
+        if output == Output::Push {
+            for tag in ["a:1", "a:2", "b:1"] {
+                if tags.is_empty() || rng.chance(30) {
+                    tags.push(format!("registry.example/{tag}").parse().ok()?);
+                }
+            }
+            let by = rng.below(tags.len());
+            tags.rotate_left(by);
+        }
+        let attached = output == Output::Push && rng.chance(30);
+        let plan = Plan {
+            project: project_name(rng.below(3))?,
+            platforms,
+            output,
+            tags,
+            context: ContextRef {
+                digest: Blake3::of(b"context"),
+                manifest_digest: Blake3::of(b"manifest"),
+                files: 1,
+                total_bytes: 7,
+            },
+            dockerfile: Blake3::of(b"FROM scratch"),
+            dockerfile_name: "Dockerfile".to_owned(),
+            target: None,
+            build_args: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            no_cache: false,
+            pull: false,
+            bases: Vec::new(),
+            insecure_registries: Vec::new(),
+            credential_hosts: if attached { vec!["registry.example".to_owned()] } else { Vec::new() },
+        };
+        Some(Self {
+            request: format!("request-{at}").parse().ok()?,
+            plan: Arc::new(plan),
+            pool: if rng.chance(95) { Pool::Trusted } else { Pool::Untrusted },
+            build: None,
+            lock_fails: rng.chance(4),
+            leaves: rng.chance(10),
+        })
+    }
+}
+
+impl World {
+    /// Submits; again until it is answered, and at times once more after that.
+    pub(super) fn submit(&mut self, at: usize) {
+        let wall = 1_800_000_000_000 + u64::try_from(self.now.as_millis()).unwrap_or_default();
+        let fresh = BuildId::from_parts(wall, u128::from(self.rng.draw()));
+        let client = &self.clients[at];
+        let principal = Principal::local();
+        let submission = Submission {
+            build: fresh,
+            request_id: client.request.clone(),
+            principal: principal.clone(),
+            plan: Arc::clone(&client.plan),
+            pool: client.pool,
+            credentials: !client.plan.credential_hosts.is_empty(),
+        };
+        let request = client.request.clone();
+        match self.input(Input::Submit(submission)) {
+            Ok(()) => {}
+            Err(Trouble::Down) => {
+                let pause = self.rng.millis(100, 3_000);
+                return self.later(pause, Event::Submit { client: at });
+            }
+            Err(Trouble::Refused) => panic!("seed {}: a submission was refused", self.seed),
+        }
+        let known = self.scheduler.state().and_then(|state| state.ledger.request(&principal, &request));
+        let build = known.expect("an acknowledged request is known");
+        let first = self.clients[at].build.is_none();
+        assert!(
+            first || self.clients[at].build == Some(build),
+            "seed {}: one request, two builds",
+            self.seed
+        );
+        self.clients[at].build = Some(build);
+        self.builds.insert(build, at);
+        if first && self.rng.chance(20) {
+            let pause = self.rng.millis(0, 40_000);
+            self.later(pause, Event::Submit { client: at });
+        }
+    }
+
+    pub(super) fn attach(&mut self, build: BuildId) {
+        let leaves = self.builds.get(&build).is_some_and(|at| self.clients[*at].leaves);
+        if leaves {
+            return;
+        }
+        if let Err(Trouble::Down) = self.input(Input::CredentialsSupplied { build }) {
+            self.later(Duration::from_secs(1), Event::Attach { build });
+        }
+    }
+
+    pub(super) fn cancel(&mut self, build: BuildId) {
+        let input = Input::Cancel { build, principal: Principal::local(), reason: "enough".to_owned() };
+        let before = self.scheduler.state().and_then(|state| state.ledger.build(build)).cloned();
+        let answer = self.input(input);
+        if let (Ok(()), Some(before)) = (&answer, before) {
+            self.checks.canceled(self.seed, &before);
+        }
+    }
+
+    /// Clients notice that the scheduler is back.
+    pub(super) fn after_restart(&mut self) {
+        let builds: Vec<BuildId> = self.builds.keys().copied().collect();
+        for build in builds {
+            let pause = self.rng.millis(100, 8_000);
+            self.later(pause, Event::Attach { build });
+        }
+    }
+
+    pub(super) fn resolve(&mut self, build: BuildId) {
+        if !self.healed && self.rng.chance(3) {
+            return;
+        }
+        let pause = self.rng.millis(5, 2_000);
+        self.later(pause, Event::Resolved { epoch: self.scheduler.epoch, build });
+    }
+
+    pub(super) fn resolved(&mut self, epoch: u64, build: BuildId) {
+        if epoch != self.scheduler.epoch {
+            return;
+        }
+        let client = self.scheduler.state().and_then(|state| {
+            let request = &state.ledger.build(build)?.request_id;
+            self.clients.iter().find(|client| client.request == *request)
+        });
+        let fails = client.is_some_and(|client| client.lock_fails);
+        let input = if fails {
+            let failure = Failure::new(FailureClass::User, "base_lacks_platform", "the base lacks linux/386");
+            Input::LockFailed { build, failure }
+        } else {
+            Input::LockResolved { build, lock: Arc::new(Lock::default()) }
+        };
+        self.input(input).ok();
+    }
+
+    pub(super) fn archive(&mut self, ended: EndedBuild) {
+        let build = ended.record.id;
+        self.checks.archive(self.seed, ended);
+        let pause = self.rng.millis(1, 3_000);
+        self.later(pause, Event::Archived { epoch: self.scheduler.epoch, build });
+    }
+}
