@@ -91,3 +91,73 @@ impl InUse {
 fn parse(name: &str) -> Option<Sha256> {
     format!("sha256:{name}").parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{
+        BuildError, BuildRequest, Built, EngineError, Probe, ProbeError, PushError, PushRequest, Pushed,
+        Source,
+    };
+    use archyard_proto::v1::LogFrame;
+    use std::sync::{Arc, Mutex};
+    use tokio::sync::mpsc;
+    use tokio_util::sync::CancellationToken;
+
+    /// Notes what it is asked to remove; nothing else is asked of it.
+    #[derive(Default)]
+    struct Removing(Mutex<Vec<Sha256>>);
+
+    impl Engine for Removing {
+        async fn probe(&self) -> Result<Probe, ProbeError> {
+            unreachable!("a sweep does not probe")
+        }
+        async fn build(
+            &self,
+            _: BuildRequest,
+            _: Arc<dyn Source>,
+            _: mpsc::Sender<LogFrame>,
+            _: CancellationToken,
+        ) -> Result<Built, BuildError> {
+            unreachable!("a sweep does not build")
+        }
+        async fn push(
+            &self,
+            _: PushRequest,
+            _: mpsc::Sender<LogFrame>,
+            _: CancellationToken,
+        ) -> Result<Pushed, PushError> {
+            unreachable!("a sweep does not push")
+        }
+        async fn remove_image(&self, image: Sha256) -> Result<(), EngineError> {
+            self.0.lock().unwrap().push(image);
+            Ok(())
+        }
+        async fn prune(&self, _: u64) -> Result<u64, EngineError> {
+            unreachable!("a sweep does not prune")
+        }
+    }
+
+    #[tokio::test]
+    async fn old_images_go_once_no_attempt_needs_any() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::at(folder.path());
+        layout.create().unwrap();
+        let (images, engine) = (Images::open(&layout), Removing::default());
+        let (old, new) = (Sha256::from_bytes([1; 32]), Sha256::from_bytes([2; 32]));
+        let in_use = images.in_use().await.unwrap();
+        in_use.keep(old);
+        in_use.keep(new);
+        let note = File::options().write(true).open(layout.images().join(old.hex())).unwrap();
+        note.set_modified(SystemTime::now() - 2 * AGE).unwrap();
+        assert_eq!(images.sweep(&engine).await.unwrap(), 0, "an attempt runs");
+        drop(in_use);
+        assert_eq!(images.sweep(&engine).await.unwrap(), 1);
+        assert_eq!(images.sweep(&engine).await.unwrap(), 0);
+        assert_eq!(*engine.0.lock().unwrap(), [old]);
+
+        // Built again, it is of use again.
+        images.in_use().await.unwrap().keep(old);
+        assert_eq!(images.sweep(&engine).await.unwrap(), 0);
+    }
+}

@@ -1,7 +1,8 @@
 //! Where a worker keeps what, under its data folder.
 
-use std::fs;
+use std::fs::{self, DirBuilder};
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::lock::{Lock, Mode};
@@ -43,8 +44,9 @@ impl Layout {
         self.root.join("images")
     }
 
-    /// Makes the folders.
+    /// Makes the folders. What is in them (sources, build arguments) is nobody else's to read.
     pub(crate) fn create(&self) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.root)?;
         for folder in [self.attempts(), self.cache(), self.layers(), self.images()] {
             fs::create_dir_all(folder)?;
         }
@@ -60,6 +62,7 @@ impl Layout {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
 
     #[test]
     fn one_agent_at_a_time() {
@@ -70,5 +73,14 @@ mod tests {
         assert!(lock.is_some() && layout.lock_agent().unwrap().is_none());
         drop(lock);
         assert!(layout.lock_agent().unwrap().is_some());
+    }
+
+    #[test]
+    fn a_new_folder_is_private() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::at(folder.path().join("a/b"));
+        layout.create().unwrap();
+        let mode = fs::metadata(layout.root()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
     }
 }

@@ -121,10 +121,6 @@ impl Attempt {
         self.standing().exited
     }
 
-    pub(super) fn is_discarded(&self) -> bool {
-        self.standing().discarded
-    }
-
     /// Whether the scheduler is to hear its result.
     pub(super) fn is_unacked(&self) -> bool {
         let standing = self.standing();

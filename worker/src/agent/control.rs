@@ -258,7 +258,11 @@ impl<'a> Connection<'a> {
     async fn beat(&mut self) -> Result<(), Lost> {
         self.sequence += 1;
         let all = self.shared.attempts.all();
-        let running = all.iter().filter(|attempt| attempt.is_running() && !attempt.is_discarded());
+        // A stale one keeps its slot until it has stopped; one that has ended would seem lost until its result
+        // was said.
+        let running = all.iter().filter(|attempt| {
+            attempt.is_running() || attempt.is_unacked() && !self.told.contains(&attempt.id)
+        });
         let heartbeat = proto::Heartbeat {
             sequence: self.sequence,
             running: running.map(|attempt| attempt.reference()).collect(),
