@@ -39,13 +39,21 @@ pub struct TlsConfig {
     pub names: Vec<String>,
 }
 
-/// What workers and registries are given time for.
+/// What workers, clients and registries are given time for.
 #[derive(Debug, Clone)]
 pub struct Times {
     /// How often workers say that they live.
     pub heartbeat: Duration,
-    /// Silence after which they are told to take themselves for lost.
+    /// Silence after which a worker is lost, and its attempts are tried again.
     pub lease: Duration,
+    /// After a recovery no lease expires before this has passed.
+    pub recovery_grace: Duration,
+    /// How long a worker may take to answer an offered lease.
+    pub lease_answer: Duration,
+    /// How long a job may wait while no worker runs its platform.
+    pub no_worker: Duration,
+    /// How long a build waits for its client's credentials.
+    pub credentials: Duration,
     /// How long resolving all bases of a build may take.
     pub lock: Duration,
     /// How long open calls may take to end when the scheduler stops.
@@ -57,8 +65,25 @@ impl Default for Times {
         Self {
             heartbeat: limits::HEARTBEAT,
             lease: limits::LEASE,
+            recovery_grace: limits::RECOVERY_GRACE,
+            lease_answer: limits::LEASE_ANSWER,
+            no_worker: limits::NO_WORKER_PATIENCE,
+            credentials: limits::CREDENTIALS_PATIENCE,
             lock: limits::LOCK_TIMEOUT,
             shutdown: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Times {
+    /// Those that the core goes by.
+    pub(crate) fn core(&self) -> crate::core::Times {
+        crate::core::Times {
+            lease: self.lease,
+            grace: self.recovery_grace,
+            lease_answer: self.lease_answer,
+            no_worker: self.no_worker,
+            credentials: self.credentials,
         }
     }
 }
@@ -89,6 +114,16 @@ impl Config {
                     "without TLS anybody who reaches it could run builds; add --tls, or listen on 127.0.0.1 or unix:PATH",
                 ));
             }
+        }
+        if self.times.heartbeat.is_zero() || self.times.heartbeat * 2 > self.times.lease {
+            return Err(Invalid::new(
+                "--lease",
+                format!("{:?}", self.times.lease),
+                format!(
+                    "a worker beats every {:?}; give it time for at least two beats",
+                    self.times.heartbeat
+                ),
+            ));
         }
         if let Some(registry) =
             self.insecure_registries.iter().find(|name| name.is_empty() || name.contains('/'))

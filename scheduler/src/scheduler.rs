@@ -21,7 +21,7 @@ use crate::shell::{Effects, Hands};
 use crate::spools::Spools;
 use crate::tls::{Authority, Issued};
 use crate::views::Views;
-use crate::{blobs, disk, journal};
+use crate::{blobs, core, disk, journal};
 
 /// Starts schedulers.
 #[derive(Debug)]
@@ -98,7 +98,7 @@ impl Scheduler {
             views: Arc::clone(&views),
             lock_patience: config.times.lock,
         };
-        let (handle, driver) = recover(data_dir, hands).await?;
+        let (handle, driver) = recover(data_dir, config.times.core(), hands).await?;
         let shared = Shared {
             driver: handle.clone(),
             blobs,
@@ -187,11 +187,16 @@ fn issue(config: &Config) -> Result<Option<Issued>, Error> {
 }
 
 /// Replays the journal. Blocks while it does, so not on a thread that serves.
-async fn recover(data_dir: &Path, hands: Hands) -> Result<(driver::Handle, driver::Running), Error> {
+async fn recover(
+    data_dir: &Path,
+    times: core::Times,
+    hands: Hands,
+) -> Result<(driver::Handle, driver::Running), Error> {
     let folder = data_dir.join("journal");
     let started = tokio::task::spawn_blocking(move || {
         let journal = Box::new(journal::sled::Sled::open(&folder)?);
-        driver::start(journal, &driver::Options::default(), |handle| Effects::new(hands, handle))
+        let options = driver::Options { times, ..driver::Options::default() };
+        driver::start(journal, &options, |handle| Effects::new(hands, handle))
     });
     Ok(started.await.map_err(|_| Error::Crashed)??)
 }

@@ -6,11 +6,12 @@ use std::time::Duration;
 use archyard_model::{BuildId, Failure, FailureClass, Plan, Reference, Sha256};
 use tokio::runtime;
 use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
-use crate::core::{EndedBuild, PublishOrder};
+use crate::core::{EndedBuild, PublishOrder, policy};
 use crate::credentials::Credentials;
 use crate::driver::{Handle, Shell};
 use crate::publish::{self, Failed, Ledger};
@@ -22,6 +23,9 @@ use crate::{lock, registry};
 const AT_ONCE: usize = 16;
 /// Records written at a time: they wait for one disk.
 const WRITERS: usize = 4;
+/// One try at publishing, from its order on: it ends before the core gives it up and orders another, so that no two
+/// tries of one build push at the same time.
+const PUBLISH_PATIENCE: Duration = policy::PUBLISH_SILENCE.saturating_sub(Duration::from_secs(60));
 /// The first pause after a record could not be written; each later one is twice as long.
 const PAUSE: Duration = Duration::from_secs(1);
 /// The longest.
@@ -119,11 +123,15 @@ impl Effects {
         }
     }
 
-    async fn publish(self, order: PublishOrder) {
+    async fn publish(self, order: PublishOrder, deadline: Instant) {
         let build = order.build;
         let registry = self.hands.registries.of(&order.plan, self.hands.credentials.of(build));
         let outcome = match registry {
-            Ok(registry) => publish::publish(&registry, &order, &Journaled(&self.driver)).await,
+            Ok(registry) => {
+                let journaled = Journaled(&self.driver);
+                let publishing = publish::publish(&registry, &order, &journaled);
+                timeout_at(deadline, publishing).await.unwrap_or_else(|_| Err(too_slow()))
+            }
             Err(error) => Err(Failed { failure: no_client(&error), retryable: true }),
         };
         let answered = match outcome {
@@ -168,7 +176,8 @@ impl Shell for Effects {
 
     fn publish(&mut self, order: PublishOrder) {
         let span = tracing::info_span!("publish", build = %order.build);
-        self.start(&self.publishings, span, self.clone().publish(order));
+        let deadline = Instant::now() + PUBLISH_PATIENCE;
+        self.start(&self.publishings, span, self.clone().publish(order, deadline));
     }
 
     fn archive(&mut self, ended: EndedBuild) {
@@ -191,6 +200,14 @@ impl Ledger for Journaled<'_> {
     async fn moved(&self, build: BuildId, tag: Reference) -> bool {
         self.0.tag_moved(build, tag).await.is_ok()
     }
+}
+
+fn too_slow() -> Failed {
+    let message = format!(
+        "the registry was too slow: publishing took longer than {} s; build again when it is faster",
+        PUBLISH_PATIENCE.as_secs()
+    );
+    Failed { failure: Failure::new(FailureClass::Infrastructure, "registry_slow", message), retryable: true }
 }
 
 fn no_client(error: &registry::Error) -> Failure {

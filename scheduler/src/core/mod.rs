@@ -23,8 +23,12 @@ mod settle;
 pub mod state;
 mod step;
 pub mod timers;
+pub mod times;
 pub mod turns;
 pub mod worker;
+
+#[cfg(test)]
+mod tests;
 
 pub use build::Build;
 pub use decide::decide;
@@ -38,3 +42,4 @@ pub use refusal::Refusal;
 pub use settle::settle;
 pub use state::State;
 pub use step::{Outcome, follow, snapshot, step};
+pub use times::Times;

@@ -3,7 +3,7 @@
 //! Builds first (their next step), then deadlines that have passed, then what watchers must be told, then leases. Each
 //! consequence changes the state so that it does not follow again.
 
-use archyard_model::{BuildId, BuildState, Failure, FailureClass, JobState, TagRecord, WorkerName, limits};
+use archyard_model::{BuildId, BuildState, Failure, FailureClass, JobState, TagRecord, WorkerName};
 
 use super::build::Build;
 use super::decide::{end_attempt, no_worker, publish_failed, unanswered, unconfirmed};
@@ -14,6 +14,7 @@ use super::placement;
 use super::policy;
 use super::state::{Order, State};
 use super::timers::Timer;
+use super::times::spoken;
 
 /// The next consequence; empty when all is quiet.
 pub fn settle(state: &State, moment: Moment) -> Vec<Fact> {
@@ -122,9 +123,9 @@ fn fall_due(state: &State, moment: Moment, timer: &Timer) -> Vec<Fact> {
         Timer::Answer(attempt) => unanswered(state, *attempt),
         Timer::Stop(attempt) => unconfirmed(state, *attempt),
         Timer::Credentials(build) => {
-            let minutes = limits::CREDENTIALS_PATIENCE.as_secs() / 60;
+            let patience = spoken(state.live.times.credentials);
             let text = format!(
-                "its client did not supply its registry credentials within {minutes} minutes; keep the client \
+                "its client did not supply its registry credentials within {patience}; keep the client \
                  running, or let it attach again"
             );
             give_up(*build, Failure::new(FailureClass::Infrastructure, "credentials_missing", text))
@@ -159,13 +160,13 @@ fn silent(state: &State, moment: Moment, name: &WorkerName) -> Vec<Fact> {
     if worker.lost {
         return vec![Fact::WorkerForgotten { worker: name.clone() }];
     }
-    if worker.heard + limits::LEASE > moment.since_start {
+    if worker.heard + state.live.times.lease > moment.since_start {
         return vec![Fact::WorkerAlive { worker: name.clone() }];
     }
     let failure = Failure::new(
         FailureClass::Infrastructure,
         "worker_lost",
-        format!("worker {name} was silent for {} s", limits::LEASE.as_secs()),
+        format!("worker {name} was silent for {}", spoken(state.live.times.lease)),
     );
     let mut facts = vec![Fact::WorkerLost { worker: name.clone(), connection: worker.connection }];
     for attempt in worker.occupied.keys() {
@@ -181,7 +182,7 @@ fn orphaned(state: &State, moment: Moment) -> Vec<Fact> {
         let Some(since) = line.orphaned() else { continue };
         let over: Vec<_> = line
             .arrivals()
-            .take_while(|(arrived, _)| (*arrived).max(since) + limits::NO_WORKER_PATIENCE <= now)
+            .take_while(|(arrived, _)| (*arrived).max(since) + state.live.times.no_worker <= now)
             .take(policy::BURST)
             .collect();
         if !over.is_empty() {

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use archyard_model::{BuildId, JobId, JobState, Platform, ProjectName, WorkerName, limits};
+use archyard_model::{BuildId, JobId, JobState, Platform, ProjectName, WorkerName};
 
 use super::build::Build;
 use super::classes::Classes;
@@ -15,6 +15,7 @@ use super::input::ConnectionId;
 use super::ledger::Ledger;
 use super::lines::{LineKey, Lines, Queued};
 use super::timers::{Timer, Timers};
+use super::times::Times;
 use super::turns::Turns;
 use super::worker::Worker;
 
@@ -69,12 +70,19 @@ pub struct Live {
     pub running: u64,
     /// After a recovery: no lease expires before.
     pub grace: Duration,
+    /// What the operator set.
+    pub times: Times,
 }
 
 impl State {
     /// The state before a replay: leases of what it finds have a full period of grace.
     pub fn recovering() -> Self {
-        let live = Live { grace: limits::RECOVERY_GRACE, ..Live::default() };
+        Self::recovering_with(Times::default())
+    }
+
+    /// The same, with times of the operator's.
+    pub fn recovering_with(times: Times) -> Self {
+        let live = Live { grace: times.grace, times, ..Live::default() };
         Self { ledger: Ledger::default(), live }
     }
 
@@ -94,7 +102,7 @@ impl State {
             let lost = line
                 .arrivals()
                 .next()
-                .map(|(arrived, _)| arrived.max(since).saturating_add(limits::NO_WORKER_PATIENCE));
+                .map(|(arrived, _)| arrived.max(since).saturating_add(self.live.times.no_worker));
             unsaid.into_iter().chain(lost).min()
         });
         orphans.chain(timer).min()

@@ -10,7 +10,7 @@ use super::handle::Handle;
 use super::inbox::Inbox;
 use super::message::Message;
 use super::shell::Shell;
-use crate::core::{self, State};
+use crate::core::{self, State, Times};
 use crate::journal::{self, Journal, codec};
 
 /// How the driver runs.
@@ -18,11 +18,13 @@ use crate::journal::{self, Journal, codec};
 pub struct Options {
     /// Messages that may wait for it.
     pub inbox: usize,
+    /// How long things may take.
+    pub times: Times,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { inbox: limits::DRIVER_MAILBOX }
+        Self { inbox: limits::DRIVER_MAILBOX, times: Times::default() }
     }
 }
 
@@ -47,7 +49,7 @@ pub fn start<S: Shell>(
     options: &Options,
     shell: impl FnOnce(Handle) -> S,
 ) -> Result<(Handle, Running), journal::Error> {
-    let state = recover(journal.as_mut())?;
+    let state = recover(journal.as_mut(), options.times)?;
     let inbox = Arc::new(Inbox::new(options.inbox));
     let handle = Handle::new(Arc::clone(&inbox));
     let shell = shell(handle.clone());
@@ -66,8 +68,8 @@ pub fn start<S: Shell>(
 }
 
 /// The state that the journal's records give.
-pub(super) fn recover(journal: &mut dyn Journal) -> Result<State, journal::Error> {
-    let mut state = State::recovering();
+pub(super) fn recover(journal: &mut dyn Journal, times: Times) -> Result<State, journal::Error> {
+    let mut state = State::recovering_with(times);
     let place = journal.place();
     journal.replay(&mut |record| {
         let (wall_ms, fact) = codec::decode(record)

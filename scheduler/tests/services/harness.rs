@@ -5,7 +5,7 @@ use std::time::Duration;
 use archyard_model::convert::plan_to_proto;
 use archyard_model::{Blake3, ContextEntry, ContextManifest, EntryKind, Output, Plan, Platform, ProjectName};
 use archyard_proto::v1 as proto;
-use archyard_scheduler::{Config, Listen, Running, Scheduler};
+use archyard_scheduler::{Config, Listen, Running, Scheduler, Times};
 use bytes::Bytes;
 use proto::build_service_client::BuildServiceClient;
 use proto::context_service_client::ContextServiceClient;
@@ -26,19 +26,24 @@ pub(crate) struct Farm {
     pub(crate) dir: tempfile::TempDir,
     running: Option<Running>,
     channel: Channel,
+    times: Times,
 }
 
 impl Farm {
     pub(crate) async fn start() -> Self {
+        Self::with(Times::default()).await
+    }
+
+    pub(crate) async fn with(times: Times) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let (running, channel) = start(dir.path()).await;
-        Self { dir, running: Some(running), channel }
+        let (running, channel) = start(dir.path(), &times).await;
+        Self { dir, running: Some(running), channel, times }
     }
 
     /// Stops the scheduler and starts another on the same folder.
     pub(crate) async fn restart(&mut self) {
         self.stop().await;
-        let (running, channel) = start(self.dir.path()).await;
+        let (running, channel) = start(self.dir.path(), &self.times).await;
         (self.running, self.channel) = (Some(running), channel);
     }
 
@@ -112,9 +117,10 @@ impl Farm {
     }
 }
 
-async fn start(dir: &std::path::Path) -> (Running, Channel) {
+async fn start(dir: &std::path::Path, times: &Times) -> (Running, Channel) {
     let socket = dir.join("s.sock");
-    let config = Config::new(dir.join("data"), vec![Listen::Unix(socket.clone())]);
+    let mut config = Config::new(dir.join("data"), vec![Listen::Unix(socket.clone())]);
+    config.times = times.clone();
     let running = Scheduler::start(config).await.unwrap();
     let channel = archyard_net::connect(&archyard_net::Endpoint::Unix(socket), None).await.unwrap();
     (running, channel)

@@ -1,6 +1,9 @@
 //! The control stream and the farm's own service.
 
+use std::time::Duration;
+
 use archyard_proto::v1 as proto;
+use archyard_scheduler::Times;
 use proto::scheduler_message::Message as Down;
 use proto::worker_message::Message as Up;
 use tonic::Code;
@@ -71,6 +74,41 @@ async fn a_declined_lease_goes_elsewhere() {
     let taken = other.lease().await.attempt.unwrap();
     assert_eq!(taken.job, lease.attempt.unwrap().job);
     assert_eq!(taken.token, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_worker_is_lost_and_its_attempt_tried_again() {
+    let short = Duration::from_millis(400);
+    let farm = Farm::with(Times { heartbeat: short / 4, lease: short, ..Times::default() }).await;
+    let mut silent = Worker::join(farm.channel(), hello("w1")).await.unwrap();
+    assert_eq!((silent.welcome.heartbeat_ms, silent.welcome.lease_ms), (100, 400));
+    let build = farm.submit("r1", &["linux/amd64"]).await;
+    let first = silent.lease().await.attempt.unwrap();
+    let mut other = Worker::join(farm.channel(), hello("w2")).await.unwrap();
+    let second = loop {
+        other.say(Up::Heartbeat(proto::Heartbeat::default())).await;
+        if let Some(Down::Lease(lease)) = other.next().await.unwrap() {
+            break lease.attempt.unwrap();
+        }
+        tokio::time::sleep(short / 8).await;
+    };
+    assert_eq!((second.job, second.token), (first.job, 2));
+    let record = farm.record(&build).await;
+    let lost = record.jobs[0].attempts[0].failure.as_ref().unwrap();
+    assert_eq!(lost.failure_class(), proto::FailureClass::Infrastructure);
+    assert!(lost.message.contains("w1 was silent"), "{}", lost.message);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_platform_that_nobody_runs_fails_after_a_patience() {
+    let patience = Duration::from_millis(300);
+    let times = Times { no_worker: patience, ..Times::default() };
+    let farm = Farm::with(times).await;
+    let _worker = Worker::join(farm.channel(), hello("w1")).await.unwrap();
+    let build = farm.submit("r1", &["linux/s390x"]).await;
+    let record = farm.ended(&build).await;
+    assert_eq!(record.state(), proto::BuildState::Failed);
+    assert_eq!(record.jobs[0].failure.as_ref().unwrap().code, "no_worker");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,6 +9,7 @@ use crate::core::input::ConnectionId;
 use crate::core::policy;
 use crate::core::refusal::Refusal;
 use crate::core::state::State;
+use crate::core::times::spoken;
 
 /// The worker took its lease. If it is no longer its to take, it is told to stop.
 pub(super) fn accepted(
@@ -71,9 +72,9 @@ pub(super) fn ended(
 /// A lease without an answer is taken back; the worker, should it begin after all, is told to stop.
 pub(in crate::core) fn unanswered(state: &State, attempt: AttemptId) -> Vec<Fact> {
     let Some(worker) = holder(state, attempt) else { return Vec::new() };
-    let seconds = limits::LEASE_ANSWER.as_secs();
+    let patience = spoken(state.live.times.lease_answer);
     let failure =
-        idle(format!("worker {worker} did not answer the lease within {seconds} s"), "lease_unanswered");
+        idle(format!("worker {worker} did not answer the lease within {patience}"), "lease_unanswered");
     let mut facts = end_attempt(state, attempt, Err(failure), 0, true);
     facts.push(Fact::StrayFound { worker: worker.clone(), attempt });
     facts

@@ -9,6 +9,7 @@ use crate::core::fact::{Fact, Verdict};
 use crate::core::input::Submission;
 use crate::core::refusal::Refusal;
 use crate::core::state::State;
+use crate::core::times::spoken;
 
 /// A known request is the build it became; a new one is taken while there is room.
 pub(super) fn submit(state: &State, submission: Submission) -> Result<Vec<Fact>, Refusal> {
@@ -86,12 +87,12 @@ pub(super) fn archived(state: &State, id: BuildId) -> Result<Vec<Fact>, Refusal>
 /// A job's patience is at its end: no worker for its platform came.
 pub(in crate::core) fn no_worker(state: &State, job: JobId) -> Vec<Fact> {
     let Some(platform) = state.ledger.job(job).map(|job| &job.platform) else { return Vec::new() };
-    let minutes = limits::NO_WORKER_PATIENCE.as_secs() / 60;
+    let patience = spoken(state.live.times.no_worker);
     let failure = Failure::new(
         FailureClass::Infrastructure,
         "no_worker",
         format!(
-            "no native worker for {platform} joined within {minutes} minutes; start `archyard worker` on such a \
+            "no native worker for {platform} joined within {patience}; start `archyard worker` on such a \
              machine, or leave the platform out"
         ),
     );

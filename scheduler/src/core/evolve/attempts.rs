@@ -1,6 +1,6 @@
 //! Facts of jobs and their attempts.
 
-use archyard_model::{AttemptId, EventKind, Failure, ImageResult, JobId, JobState, WorkerName, limits};
+use archyard_model::{AttemptId, EventKind, Failure, ImageResult, JobId, JobState, WorkerName};
 
 use crate::core::build::{Attempt, Build, Job};
 use crate::core::fact::Verdict;
@@ -45,9 +45,9 @@ pub(super) fn occupy(state: &mut State, moment: Moment, attempt: AttemptId, work
     state.live.workers.entry(worker.clone()).or_default().occupied.insert(attempt, 0);
     if !known {
         // Known from the ledger only: it has a full lease to say Hello.
-        state.set_timer(Timer::Worker(worker.clone()), moment.since_start + limits::LEASE);
+        state.set_timer(Timer::Worker(worker.clone()), moment.since_start + state.live.times.lease);
     }
-    state.set_timer(Timer::Answer(attempt), moment.since_start + limits::LEASE_ANSWER);
+    state.set_timer(Timer::Answer(attempt), moment.since_start + state.live.times.lease_answer);
     state.count(attempt.job, true, moment.since_start);
     state.replace(worker);
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use archyard_model::{
     AttemptId, BuildId, BuildState, EventKind, Failure, JobState, Lock, Output, Plan, Pool, Principal,
-    Reference, Sha256, TagRecord, limits,
+    Reference, Sha256, TagRecord,
 };
 
 use crate::core::build::{Build, Ending, Job};
@@ -233,7 +233,7 @@ pub(super) fn credentials_present(state: &mut State, moment: Moment, id: BuildId
 
 pub(super) fn credentials_missed(state: &mut State, moment: Moment, id: BuildId) {
     state.live.credentials_missed.insert(id);
-    let at = moment.since_start + limits::CREDENTIALS_PATIENCE;
+    let at = moment.since_start + state.live.times.credentials;
     state.live.timers.set(Timer::Credentials(id), at);
     state.refresh(id, moment.since_start);
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use archyard_model::{AttemptId, Principal, WorkerName, WorkerOffer, limits};
+use archyard_model::{AttemptId, Principal, WorkerName, WorkerOffer};
 
 use crate::core::classes::ClassKey;
 use crate::core::input::{ConnectionId, Moment};
@@ -45,7 +45,7 @@ pub(super) fn joined(
         ..Worker::default()
     };
     state.live.workers.insert(name.clone(), worker);
-    state.set_timer(Timer::Worker(name.clone()), moment.since_start + limits::LEASE);
+    state.set_timer(Timer::Worker(name.clone()), moment.since_start + state.live.times.lease);
     join_class(state, name, offer, moment);
     state.replace(name);
 }
@@ -116,7 +116,7 @@ pub(super) fn declined(state: &mut State, name: &WorkerName) {
 
 pub(super) fn alive(state: &mut State, name: &WorkerName) {
     if let Some(worker) = state.live.workers.get(name) {
-        let at = worker.heard + limits::LEASE;
+        let at = worker.heard + state.live.times.lease;
         state.set_timer(Timer::Worker(name.clone()), at);
     }
 }
