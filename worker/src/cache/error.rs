@@ -11,7 +11,7 @@ use archyard_model::{Blake3, Failure, FailureClass, Invalid};
 pub enum CacheError {
     /// No room.
     #[error(
-        "the worker's disk is full while bringing the context to {}: free some space there, or lower --cache-bytes",
+        "the worker's disk is full while bringing the context to {}: free some space there, or lower --cache-size",
         .folder.display()
     )]
     DiskFull {
