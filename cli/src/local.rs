@@ -4,8 +4,9 @@
 //! builds (contexts, caches) lies in the state folder; two builds at once have a folder each.
 
 use std::fs::File;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use archyard_net::Endpoint;
@@ -17,6 +18,7 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::exit::Refusal;
 use crate::farm::Farm;
 use crate::paths;
 use crate::roles::{scheduler, worker};
@@ -25,6 +27,8 @@ use crate::roles::{scheduler, worker};
 const FOLDERS: usize = 64;
 /// The longest path of a socket, less its own name.
 const SOCKET_FOLDER: usize = 80;
+/// How long the worker may take to join; a build that waits for it says why.
+const JOIN_PATIENCE: Duration = Duration::from_secs(10);
 /// How long it may take to end; runners cancel themselves when this process is gone.
 const STOP_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -49,6 +53,8 @@ struct Role {
 impl LocalFarm {
     /// Starts both roles, and connects.
     pub(crate) async fn start(engine: Option<&str>) -> Result<Self> {
+        let engine = engine.map_or_else(paths::default_engine, str::to_owned);
+        probe(&engine)?;
         let state = paths::state_dir()?.join("local");
         let (folder, lock) = own_folder(&state)?;
         let socket = socket_folder(&state)?;
@@ -61,11 +67,17 @@ impl LocalFarm {
         let farm = Farm::connect(endpoint.clone(), None).await?;
         // What an earlier client left behind when it was killed is nobody's wish any more.
         cancel_all(&farm).await?;
-        let (options, dial) = (worker::Options::local(engine), Scheduler { endpoint, tls: None });
+        let (options, dial) = (worker::Options::local(&engine), Scheduler { endpoint, tls: None });
         let stop = CancellationToken::new();
         let work = worker::run(options, dial, folder.join("worker"), OnExit::Stop, stop.clone());
         let worker = Role::start(stop, work);
-        Ok(Self { farm, scheduler, worker, _socket: socket, _folder: lock })
+        let mut local = Self { farm, scheduler, worker, _socket: socket, _folder: lock };
+        let farm = local.farm.clone();
+        tokio::select! {
+            joined = joined(&farm) => joined?,
+            error = local.broken() => return Err(error),
+        }
+        Ok(local)
     }
 
     /// Completes when a role has ended though nobody asked it to, and says why.
@@ -102,6 +114,28 @@ impl Role {
             tracing::warn!("this build's own farm did not end in time");
         }
     }
+}
+
+/// An Engine that is not there is told before anything is started for it.
+fn probe(engine: &str) -> Result<()> {
+    let Some(path) = engine.strip_prefix("unix://") else { return Ok(()) };
+    UnixStream::connect(path).map(drop).map_err(|error| {
+        Refusal::unavailable(format!(
+            "no farm, and no Docker Engine at {engine} to run one on: {error}; start Docker, name another with --engine \
+             or DOCKER_HOST, or name a farm with --farm"
+        ))
+    })
+}
+
+/// Returns when the worker is there: a build would wait for it, and say so.
+async fn joined(farm: &Farm) -> Result<()> {
+    let began = Instant::now();
+    while farm.farm().list_workers(proto::ListWorkersRequest {}).await?.into_inner().workers.is_empty()
+        && began.elapsed() < JOIN_PATIENCE
+    {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    Ok(())
 }
 
 async fn cancel_all(farm: &Farm) -> Result<()> {
@@ -143,6 +177,7 @@ fn socket_folder(state: &Path) -> Result<TempDir> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exit::{self, Exit};
 
     #[test]
     fn two_builds_at_once_have_a_folder_each() {
@@ -152,6 +187,14 @@ mod tests {
         assert_ne!(first, second);
         drop(lock);
         assert_eq!(own_folder(state.path()).unwrap().0, first);
+    }
+
+    #[test]
+    fn an_engine_that_is_not_there_is_named_with_the_remedy() {
+        let error = probe("unix:///nowhere/docker.sock").unwrap_err();
+        assert_eq!(exit::of(&error), Exit::Unavailable);
+        let error = error.to_string();
+        assert!(error.contains("/nowhere/docker.sock") && error.contains("--engine"), "{error}");
     }
 
     #[test]

@@ -26,6 +26,17 @@ pub(super) fn write(out: &mut impl Write, board: &Board) -> io::Result<()> {
     writeln!(out, "build {build} {} in {}", ended.state, text::duration(ended.took))
 }
 
+/// Writes what each platform left, for a screen that shows the rest already.
+pub(super) fn write_results(out: &mut impl Write, board: &Board) -> io::Result<()> {
+    let width = board.lanes.iter().map(|lane| lane.platform.to_string().len()).max().unwrap_or_default();
+    for lane in &board.lanes {
+        if let Some(left) = left(lane) {
+            writeln!(out, "{:<width$}  {left}", lane.platform.to_string())?;
+        }
+    }
+    Ok(())
+}
+
 /// `3.2s  5 of 7 steps cached  image sha256:...`
 fn facts(lane: &Lane) -> String {
     let mut facts = Vec::new();
@@ -36,11 +47,13 @@ fn facts(lane: &Lane) -> String {
     if steps > 0 && lane.state == JobState::Succeeded {
         facts.push(format!("{cached} of {} cached", text::count(steps, "step")));
     }
-    let result = lane.result.as_ref();
-    let manifest = result
-        .and_then(|result| result.manifest.as_ref())
-        .map(|manifest| format!("manifest {}", manifest.digest));
-    let image = result.and_then(|result| result.config_digest).map(|digest| format!("image {digest}"));
-    facts.extend(manifest.or(image));
+    facts.extend(left(lane));
     facts.join("  ")
+}
+
+/// `manifest sha256:...` where it was pushed, else `image sha256:...`.
+fn left(lane: &Lane) -> Option<String> {
+    let result = lane.result.as_ref()?;
+    let manifest = result.manifest.as_ref().map(|manifest| format!("manifest {}", manifest.digest));
+    manifest.or_else(|| result.config_digest.map(|digest| format!("image {digest}")))
 }

@@ -57,12 +57,12 @@ impl Tty {
 }
 
 impl Renderer for Tty {
-    fn change(&mut self, _board: &Board, change: &Change) -> io::Result<()> {
+    fn change(&mut self, board: &Board, change: &Change) -> io::Result<()> {
         if let Change::Note(text) = change {
             self.notes.push(text.clone());
         }
         if let Change::Event(event) = change {
-            self.notes.extend(frame::notes(event));
+            self.notes.extend(frame::notes(board, event));
         }
         Ok(())
     }
@@ -83,7 +83,7 @@ impl Renderer for Tty {
         self.drawn.clear();
         let mut end = Vec::new();
         failure::write(&mut end, console::colors_enabled_stderr(), board)?;
-        summary::write(&mut end, board)?;
+        summary::write_results(&mut end, board)?;
         self.term.write_str(&String::from_utf8_lossy(&end))
     }
 }

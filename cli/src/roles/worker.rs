@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use archyard_model::{Invalid, Pool, WorkerName};
-use archyard_worker::{OnExit, Scheduler, Worker, WorkerConfig};
+use archyard_worker::{OnExit, Scheduler, Worker, WorkerConfig, WorkerError};
 use bytesize::ByteSize;
 use tokio_util::sync::CancellationToken;
 
@@ -43,9 +43,9 @@ pub(crate) struct Options {
 
 impl Options {
     /// For a farm that lives as long as one build.
-    pub(crate) fn local(engine: Option<&str>) -> Self {
+    pub(crate) fn local(engine: &str) -> Self {
         Self {
-            engine: engine.map(str::to_owned),
+            engine: Some(engine.to_owned()),
             name: None,
             pool: Pool::Trusted,
             slots: None,
@@ -85,9 +85,10 @@ pub(crate) async fn run(
     ] {
         *setting = size.map_or(*setting, |size| size.as_u64());
     }
-    config.check()?;
-    Worker::run(config, shutdown).await?;
-    Ok(())
+    Worker::run(config, shutdown).await.map_err(|error| match error {
+        WorkerError::Config(_) | WorkerError::Engine(_) => Refusal::usage(error.to_string()),
+        other => other.into(),
+    })
 }
 
 fn label(text: &str) -> Result<(String, String), Invalid> {

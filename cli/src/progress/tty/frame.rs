@@ -50,7 +50,7 @@ pub(super) fn lines(board: &Board, width: usize, height: usize) -> Vec<String> {
 }
 
 /// What an event adds above the block, for it must not vanish.
-pub(super) fn notes(event: &BuildEvent) -> Vec<String> {
+pub(super) fn notes(board: &Board, event: &BuildEvent) -> Vec<String> {
     match &event.kind {
         EventKind::Locked { lock } => {
             let unlocked = lock.images.iter().filter(|(_, locked)| locked.digest.is_none());
@@ -61,12 +61,11 @@ pub(super) fn notes(event: &BuildEvent) -> Vec<String> {
                 })
                 .collect()
         }
-        EventKind::AttemptEnded { token, worker, failure: Some(failure), will_retry: true, .. } => {
-            vec![
-                yellow()
-                    .apply_to(format!("attempt {token} on {worker} ended: {failure}; trying again"))
-                    .to_string(),
-            ]
+        EventKind::AttemptEnded { job, token, worker, failure: Some(failure), will_retry: true } => {
+            let Some(lane) = board.lanes.get(usize::from(*job)) else { return Vec::new() };
+            let text =
+                format!("{}: attempt {token} on {worker} ended: {failure}; trying again", lane.platform);
+            vec![yellow().apply_to(text).to_string()]
         }
         EventKind::TagMoved(tag) if !tag.moved => {
             vec![yellow().apply_to(format!("{} not moved: {}", tag.tag, tag.detail)).to_string()]
