@@ -77,18 +77,17 @@ impl Scheduler {
         disk::create_dir(data_dir, data_dir)?;
         let lock = lock_folder(data_dir)?;
         let issued = issue(&config)?;
-        let blobs = Arc::new(blobs::Store::open(data_dir)?);
-        let spools = Arc::new(Spools::open(data_dir)?);
-        let views = Arc::new(Views::open(data_dir)?);
-        let credentials = Arc::new(Credentials::default());
-        let (tasks, stopping) = (TaskTracker::new(), CancellationToken::new());
-
-        // Bound before the journal is read: who connects meanwhile waits and is not refused.
+        // Bound before the stores are opened: who connects meanwhile waits and is not refused.
         let mut listeners = Vec::new();
         for listen in &config.listen {
             let listener = Listener::bind(listen).await?;
             listeners.push((listener.address(listen), listener));
         }
+        let blobs = Arc::new(blobs::Store::open(data_dir)?);
+        let spools = Arc::new(Spools::open(data_dir)?);
+        let views = Arc::new(Views::open(data_dir)?);
+        let credentials = Arc::new(Credentials::default());
+        let (tasks, stopping) = (TaskTracker::new(), CancellationToken::new());
         let hands = Hands {
             tasks: tasks.clone(),
             runtime: tokio::runtime::Handle::current(),
@@ -114,7 +113,8 @@ impl Scheduler {
         let mut servers = JoinSet::new();
         let mut listening = Vec::new();
         for (address, listener) in listeners {
-            tracing::info!(listen = %address, tls = issued.is_some(), "scheduler listens");
+            let tls = issued.is_some() && matches!(address, Listen::Tcp(_));
+            tracing::info!(listen = %address, tls, "scheduler listens");
             listening.push(address);
             servers.spawn(listener.serve(routes.clone(), issued.clone(), stopping.clone()));
         }

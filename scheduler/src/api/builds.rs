@@ -110,15 +110,9 @@ impl BuildService for Shared {
             return Err(Invalid::new("credentials", host, problem).into_status());
         }
         self.credentials.put(id, set);
-        match self.driver.supply_credentials(id).await {
-            // It had them, or does not need them any more.
-            Ok(()) | Err(driver::Error::Refused(Refusal::Late(_))) => {
-                Ok(Response::new(proto::AttachBuildResponse {}))
-            }
-            Err(driver::Error::Refused(Refusal::UnknownBuild(_))) => {
-                self.credentials.forget(id);
-                Err(self.too_late(id).await?)
-            }
+        match supply(self, id).await {
+            Ok(()) => Ok(Response::new(proto::AttachBuildResponse {})),
+            Err(driver::Error::Refused(Refusal::UnknownBuild(_))) => Err(self.too_late(id).await?),
             Err(error) => Err(error.into_status()),
         }
     }
@@ -168,6 +162,22 @@ fn read_submission(
     Ok((NewBuild { request_id, principal, plan, pool: Pool::Trusted }, set))
 }
 
+/// Says that a build's credentials are in memory again. If it has ended meanwhile they are wiped: nobody else would.
+async fn supply(shared: &Shared, build: BuildId) -> Result<(), driver::Error> {
+    let answer = shared.driver.supply_credentials(build).await;
+    if answer.is_err() {
+        let known = shared.driver.record(build).await?;
+        if known.is_none_or(|record| record.state.is_terminal()) {
+            shared.credentials.forget(build);
+        }
+    }
+    match answer {
+        // It had them, or does not need them any more.
+        Err(driver::Error::Refused(Refusal::Late(_))) => Ok(()),
+        answer => answer,
+    }
+}
+
 async fn submit(shared: &Shared, build: NewBuild, set: Set) -> Result<Submitted, driver::Error> {
     let (principal, request) = (build.principal.clone(), build.request_id.clone());
     let complete = set.lacks(&build.plan).is_none();
@@ -179,12 +189,10 @@ async fn submit(shared: &Shared, build: NewBuild, set: Set) -> Result<Submitted,
     match &submitted {
         Ok(Submitted { build, existing }) if wanted => {
             shared.credentials.bind(&principal, &request, *build);
-            if *existing && shared.driver.supply_credentials(*build).await.is_err() {
-                // It has ended, or had them: nobody would wipe them otherwise.
-                let known = shared.driver.record(*build).await?;
-                if known.is_none_or(|record| record.state.is_terminal()) {
-                    shared.credentials.forget(*build);
-                }
+            if *existing {
+                supply(shared, *build).await.unwrap_or_else(
+                    |error| tracing::debug!(%build, %error, "a repeated submission's credentials came too late"),
+                );
             }
         }
         _ => shared.credentials.unstage(&principal, &request),
