@@ -37,6 +37,7 @@ pub fn effects(state: &State, fact: &Fact) -> Vec<Effect> {
         Fact::DrainMarked { worker, draining, .. } => {
             effects.extend(tell(state, worker, Downstream::Drain { draining: *draining }));
         }
+        Fact::BuildArchived { build } => effects.push(Effect::ForgetBuild { build: *build }),
         Fact::LockAsked { build, .. } => effects.extend(
             state
                 .ledger

@@ -68,6 +68,8 @@ pub enum Effect {
     Archive(Box<EndedBuild>),
     /// Something happened to a build that is being watched; `events` so far.
     NotifyBuild { build: BuildId, events: u64 },
+    /// A build was archived: whoever watches it asks the views from here on.
+    ForgetBuild { build: BuildId },
 }
 
 /// The share of a locked plan that one job is.
