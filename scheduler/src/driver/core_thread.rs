@@ -185,6 +185,7 @@ impl<S: Shell> CoreThread<S> {
             }
             Effect::Publish(order) => self.shell.publish(*order),
             Effect::Archive(ended) => self.shell.archive(*ended),
+            Effect::ForgetBuild { build } => drop(self.watchers.remove(&build)),
             Effect::NotifyBuild { build, events } => queries::notify(&mut self.watchers, build, events),
         }
     }

@@ -13,6 +13,8 @@ mod message;
 mod queries;
 mod run;
 mod shell;
+#[cfg(test)]
+mod tests;
 
 pub use error::Error;
 pub use handle::{

@@ -1,6 +1,7 @@
 //! A journal in memory, for simulations: it can crash and lose what was not yet durable.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Error, Journal};
@@ -9,6 +10,7 @@ use super::{Error, Journal};
 #[derive(Debug, Clone, Default)]
 pub struct Disk {
     records: Arc<Mutex<Vec<Vec<u8>>>>,
+    full: Arc<AtomicBool>,
 }
 
 /// A journal on such a disk.
@@ -17,13 +19,17 @@ pub struct Memory {
     disk: Disk,
     appended: usize,
     snapshot_every: usize,
-    fail: bool,
 }
 
 impl Disk {
     /// All records that are durable.
     pub fn records(&self) -> Vec<Vec<u8>> {
         self.lock().clone()
+    }
+
+    /// From here on every append fails as it does on a full disk, and keeps nothing; or there is room again.
+    pub fn fill_up(&self, full: bool) {
+        self.full.store(full, Ordering::SeqCst);
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
@@ -34,12 +40,7 @@ impl Disk {
 impl Memory {
     /// Opens a disk. A snapshot is wanted after so many records.
     pub fn open(disk: Disk, snapshot_every: usize) -> Self {
-        Self { disk, appended: 0, snapshot_every, fail: false }
-    }
-
-    /// From here on every append fails as a full disk does, and keeps nothing.
-    pub fn fill_up(&mut self) {
-        self.fail = true;
+        Self { disk, appended: 0, snapshot_every }
     }
 }
 
@@ -53,7 +54,7 @@ impl Journal for Memory {
     }
 
     fn append(&mut self, group: &[Vec<u8>]) -> Result<(), Error> {
-        if self.fail {
+        if self.disk.full.load(Ordering::SeqCst) {
             return Err(Error::DiskFull("memory".into()));
         }
         self.disk.lock().extend_from_slice(group);
