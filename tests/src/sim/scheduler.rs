@@ -185,7 +185,7 @@ impl World {
                 Effect::Disconnect { connection } => self.disconnect(connection),
                 Effect::Publish(order) => self.publish(*order),
                 Effect::Archive(ended) => self.archive(*ended),
-                Effect::NotifyBuild { .. } => {}
+                Effect::NotifyBuild { .. } | Effect::ForgetBuild { .. } => {}
             }
         }
     }

@@ -35,6 +35,8 @@ pub(super) struct Machine {
     pub(super) slow: bool,
     pub(super) runners: BTreeMap<AttemptId, Runner>,
     cut_until: Duration,
+    /// Its newest stream.
+    dialled: u64,
     last_up: Duration,
     last_down: Duration,
     sequence: u64,
@@ -63,6 +65,7 @@ impl Machine {
             slow: false,
             runners: BTreeMap::new(),
             cut_until: Duration::ZERO,
+            dialled: 0,
             last_up: Duration::ZERO,
             last_down: Duration::ZERO,
             sequence: 0,
@@ -94,6 +97,7 @@ impl World {
         let connection = ConnectionId(self.scheduler.connections);
         let machine = &mut self.machines[worker];
         machine.connection = Some(connection);
+        machine.dialled = connection.0;
         (machine.last_up, machine.last_down) = (self.now, self.now);
         let running = machine
             .runners
@@ -111,7 +115,7 @@ impl World {
     /// A Hello still under way on a stream that its agent gave up: that connection is reset before it is read.
     pub(super) fn is_abandoned(&self, input: &Input) -> bool {
         let Input::WorkerJoined { connection, offer, .. } = input else { return false };
-        let newer = |machine: &Machine| machine.connection.is_some_and(|newer| newer > *connection);
+        let newer = |machine: &Machine| machine.dialled > connection.0;
         self.machines.iter().any(|machine| machine.offer.name == offer.name && newer(machine))
     }
 
