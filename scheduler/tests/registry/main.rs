@@ -7,5 +7,6 @@ mod fixture;
 #[allow(dead_code, reason = "shared with the services' tests, which use all of it")]
 mod harness;
 mod lock;
+mod locked;
 mod publish;
 mod pushed;

@@ -12,7 +12,7 @@ use crate::fixture::{answering, client, push_untagged, registry, unique};
 
 /// Remembers what was journaled, and says stop after so many facts.
 #[derive(Default)]
-struct Journal {
+pub(crate) struct Journal {
     facts: Mutex<Vec<String>>,
     stop_after: Option<usize>,
 }
