@@ -10,8 +10,6 @@ pub const IDLE_LEASES: u32 = 20;
 pub const DECLINED_SKIP_MAX: u32 = 16;
 /// Heartbeats in a row that do not name an attempt before its slot counts as free.
 pub const MISSED_HEARTBEATS: u8 = 3;
-/// How long a told attempt may take to stop before its job ends without its word. Its slot stays taken.
-pub const STOP_PATIENCE: Duration = limits::LEASE;
 /// Silence of whoever resolves the bases, after which it is asked again.
 pub const LOCK_SILENCE: Duration = Duration::from_secs(2 * limits::LOCK_TIMEOUT.as_secs());
 /// How often it is asked.

@@ -230,7 +230,11 @@ impl World {
             }
             _ => Ok(image(runner.output)),
         };
-        self.end_runner(worker, attempt, ended);
+        // One that was told to stop and hangs does not finish in the meantime.
+        let stopping = self.machines[worker].runners.get(&attempt).is_some_and(|runner| runner.stopping);
+        if !stopping {
+            self.end_runner(worker, attempt, ended);
+        }
     }
 
     pub(super) fn runner_stops(&mut self, worker: usize, attempt: AttemptId) {
@@ -278,8 +282,8 @@ impl World {
             self.machines[worker].runners.remove(&attempt);
             return;
         }
-        let hangs = !self.healed && self.rng.chance(5);
-        let pause = if hangs { self.rng.millis(30_000, 90_000) } else { self.rng.millis(50, 2_000) };
+        let hangs = !self.healed && self.rng.chance(15);
+        let pause = if hangs { self.rng.millis(20_000, 90_000) } else { self.rng.millis(50, 2_000) };
         self.later(pause, Event::RunnerStops { worker, attempt });
     }
 

@@ -83,11 +83,11 @@ pub(in crate::core) fn unanswered(state: &State, attempt: AttemptId) -> Vec<Fact
 /// A told attempt has not stopped: its job ends without the worker's word, its slot stays taken.
 pub(in crate::core) fn unconfirmed(state: &State, attempt: AttemptId) -> Vec<Fact> {
     let Some(worker) = holder(state, attempt) else { return Vec::new() };
-    let seconds = policy::STOP_PATIENCE.as_secs();
+    let patience = spoken(state.live.times.lease);
     let failure = Failure::new(
         FailureClass::Canceled,
         "stop_unconfirmed",
-        format!("worker {worker} did not confirm the stop within {seconds} s"),
+        format!("worker {worker} did not confirm the stop within {patience}"),
     );
     end_attempt(state, attempt, Err(failure), 0, false)
 }

@@ -71,7 +71,7 @@ pub(super) fn stopping(state: &mut State, moment: Moment, job: JobId) {
         told = held.current().map(|current| AttemptId { job, token: current.token });
     });
     if let Some(attempt) = told {
-        state.set_timer(Timer::Stop(attempt), moment.since_start + policy::STOP_PATIENCE);
+        state.set_timer(Timer::Stop(attempt), moment.since_start + state.live.times.lease);
     }
 }
 

@@ -57,7 +57,7 @@ pub(super) fn restored(state: &mut State, moment: Moment, build: &Build) {
         let attempt = AttemptId { job, token: current.token };
         super::attempts::occupy(state, moment, attempt, &current.worker);
         if held.stopping {
-            state.set_timer(Timer::Stop(attempt), moment.since_start + policy::STOP_PATIENCE);
+            state.set_timer(Timer::Stop(attempt), moment.since_start + state.live.times.lease);
         }
         if held.state == JobState::Running {
             state.live.timers.clear(&Timer::Answer(attempt));

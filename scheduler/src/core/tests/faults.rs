@@ -134,9 +134,9 @@ fn a_cancel_waits_for_its_confirmation_but_not_for_ever() {
     farm.give(cancel.clone()).unwrap();
     farm.give(cancel).unwrap();
     assert_eq!((farm.get(build).state, farm.job(build, 0)), (BuildState::Running, JobState::Running));
-    farm.pass(policy::STOP_PATIENCE / 2);
+    farm.pass(limits::LEASE / 2);
     farm.heartbeat(connection, &[running]);
-    farm.pass(policy::STOP_PATIENCE / 2);
+    farm.pass(limits::LEASE / 2);
     assert_eq!(farm.get(build).state, BuildState::Canceled);
     assert_eq!(farm.get(build).failure.as_ref().unwrap().message, "canceled by local: enough");
     farm.leases();

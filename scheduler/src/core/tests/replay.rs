@@ -131,7 +131,9 @@ fn happen(farm: &mut Farm, h: &Happening) {
 fn replay<'a>(facts: impl Iterator<Item = (u64, &'a Fact)>) -> State {
     let mut state = State::recovering();
     for (wall_ms, fact) in facts {
-        let Some(record) = codec::encode(wall_ms, fact) else { continue };
+        let record = codec::encode(wall_ms, fact);
+        assert_eq!(record.is_some(), fact.is_durable(), "{fact:?}");
+        let Some(record) = record else { continue };
         let (wall_ms, read) = codec::decode(&record).unwrap();
         assert_eq!(read, *fact);
         evolve(&mut state, Moment { wall_ms, ..Moment::default() }, &read);
