@@ -232,6 +232,32 @@ fn farms_and_builds_that_are_no_such_thing() {
 }
 
 #[test]
+fn roles_that_cannot_be_started_as_asked() {
+    let home = tempfile::tempdir().unwrap();
+    let data = home.path().join("data");
+    for (arguments, words) in [
+        (&["scheduler", "--listen", "0.0.0.0:0"][..], &["--listen", "0.0.0.0:0", "--tls"][..]),
+        (&["scheduler", "--listen", "farm.example:1"], &["--listen", "farm.example:1", "IP address"]),
+        (&["scheduler", "--tls-name", "x"], &["--tls"]),
+        (&["up", "--pool", "nobody"], &["nobody", "trusted or untrusted"]),
+        (&["worker", "--scheduler", "unix:/s", "--slots", "0"], &["slots", "1 to 256"]),
+        (&["worker", "--scheduler", "unix:/s", "--name", "A B"], &["A B", "--name"]),
+        (&["worker", "--scheduler", "unix:/s", "--label", "x"], &["--label", "NAME=VALUE"]),
+        (
+            &["worker", "--scheduler", "unix:/s", "--engine", "tcp://127.0.0.1:1"],
+            &["tcp://127.0.0.1:1", "unix:///"],
+        ),
+        (&["worker", "--scheduler", "https://farm.example:1"], &["--tls-dir"]),
+    ] {
+        let said = run(archyard(home.path()).args(arguments).arg("--data-dir").arg(&data));
+        assert_eq!(said.code, Some(2), "{arguments:?}: {}", said.stderr);
+        for word in words {
+            assert!(said.stderr.contains(word), "{word:?} is not in\n{}", said.stderr);
+        }
+    }
+}
+
+#[test]
 fn completions_for_every_shell() {
     let home = tempfile::tempdir().unwrap();
     for shell in ["bash", "zsh", "fish"] {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use archyard_net::Endpoint;
 use archyard_scheduler::tls::{self, Authority};
-use archyard_scheduler::{Config, Listen, Scheduler, TlsConfig};
+use archyard_scheduler::{Config, Error, Listen, Scheduler, TlsConfig};
 use tokio_util::sync::CancellationToken;
 
 use crate::commands::cert::Role;
@@ -71,7 +71,10 @@ pub(crate) async fn start(
 ) -> Result<Running> {
     let config = options.into_config(std::path::absolute(data_dir)?)?;
     let tls = config.tls.is_some();
-    let running = Scheduler::start(config).await?;
+    let running = Scheduler::start(config).await.map_err(|error| match error {
+        Error::Config(_) | Error::Tls(tls::Error::Invalid(_)) => Refusal::usage(error.to_string()),
+        other => other.into(),
+    })?;
     Ok(Running { running, tls, shutdown })
 }
 
@@ -121,13 +124,17 @@ pub(crate) fn issue(data_dir: &Path, role: Role, name: &str, out: &Path) -> Resu
         Role::Worker => tls::Role::Worker,
         Role::Client => tls::Role::Client,
     };
-    Authority::open(data_dir)?.issue(name, role)?.write(out)?;
-    Ok(())
+    let issued = Authority::open(data_dir)?.issue(name, role).map_err(|error| match error {
+        tls::Error::Invalid(_) => Refusal::usage(error.to_string()),
+        other => other.into(),
+    })?;
+    Ok(issued.write(out)?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exit::{self, Exit};
 
     #[test]
     fn a_short_lease_has_a_short_heartbeat() {
@@ -148,6 +155,7 @@ mod tests {
         archyard_net::ClientTls::from_dir(&out).unwrap();
         let error = issue(&data, Role::Worker, "arm-1", &out).unwrap_err().to_string();
         assert!(error.contains("--out"), "{error}");
-        assert!(issue(&data, Role::Worker, "Not A Name", &dir.path().join("other")).is_err());
+        let error = issue(&data, Role::Worker, "Not A Name", &dir.path().join("other")).unwrap_err();
+        assert_eq!(exit::of(&error), Exit::Usage);
     }
 }
