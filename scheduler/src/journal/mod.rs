@@ -11,6 +11,7 @@ mod error;
 mod generations;
 pub mod memory;
 pub mod sled;
+mod witness;
 
 pub use error::Error;
 

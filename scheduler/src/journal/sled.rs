@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::chunk::{self, Joiner};
 use super::generations::{Generations, sync_files, sync_folder};
-use super::{Error, Journal};
+use super::{Error, Journal, witness};
 
 /// Appended at a time; a larger group takes several, each synced, and counts only with its last.
 const BATCH_BYTES: usize = 256 * 1024;
@@ -37,6 +37,9 @@ struct Store {
     db: sled::Db,
     file: File,
     next_key: u64,
+    next_group: u64,
+    /// Groups that the file holds parts of.
+    witnessed: u64,
 }
 
 impl Sled {
@@ -50,7 +53,9 @@ impl Sled {
             sync_folder(folder.parent().unwrap_or(folder))?;
             store
         } else {
-            Store::open(&generations.path(generations.current()))?
+            let path = generations.path(generations.current());
+            let witnessed = witness::groups(&path.join("db"))?;
+            Store::open(&path, witnessed)?
         };
         Ok(Self { generations, store, packed: 0, appended: 0 })
     }
@@ -108,12 +113,14 @@ impl Store {
         if path.exists() {
             fs::remove_dir_all(path).map_err(|error| Error::io(path, error))?;
         }
-        let store = Self::open(path)?;
+        let mut store = Self::open(path, 0)?;
+        // No generation is empty: an empty one is damaged.
+        store.append(&[])?;
         store.settle()?;
         Ok(store)
     }
 
-    fn open(path: &Path) -> Result<Self, Error> {
+    fn open(path: &Path, witnessed: u64) -> Result<Self, Error> {
         let db = sled::Config::new()
             .path(path)
             .cache_capacity(CACHE_BYTES)
@@ -127,7 +134,7 @@ impl Store {
             Some((key, _)) => number(path, &key)? + 1,
             None => 0,
         };
-        Ok(Self { path: path.to_owned(), db, file, next_key })
+        Ok(Self { path: path.to_owned(), db, file, next_key, next_group: 0, witnessed })
     }
 
     /// Hands out the records of all whole groups, and drops a torn last one.
@@ -149,6 +156,11 @@ impl Store {
                 whole = expected;
             }
         }
+        // The last group may have been torn by a crash. One behind it was written when that was durable.
+        if joiner.whole() == 0 || self.witnessed > joiner.whole() + 1 {
+            let (found, written) = (joiner.whole(), self.witnessed);
+            return Err(self.damaged(format!("{written} groups were written and {found} can be read")));
+        }
         if whole < expected {
             tracing::warn!(journal = %self.path.display(), chunks = expected - whole, "dropped a torn last group");
             for key in whole..expected {
@@ -157,13 +169,14 @@ impl Store {
             self.sync()?;
         }
         self.next_key = whole;
+        self.next_group = joiner.whole();
         Ok(bytes)
     }
 
     /// All of the group is durable when this returns.
     fn append(&mut self, group: &[Vec<u8>]) -> Result<u64, Error> {
         let mut bytes = 0;
-        for chunks in chunk::split(group).chunks(BATCH_BYTES / chunk::CHUNK_BYTES) {
+        for chunks in chunk::split(self.next_group, group).chunks(BATCH_BYTES / chunk::CHUNK_BYTES) {
             let mut batch = sled::Batch::default();
             for chunk in chunks {
                 bytes += chunk.len() as u64;
@@ -173,6 +186,7 @@ impl Store {
             self.db.apply_batch(batch).map_err(|error| Error::sled(&self.path, error))?;
             self.sync()?;
         }
+        self.next_group += 1;
         debug_assert!(self.has_no_blobs(), "the store put a chunk into a file that it never syncs");
         Ok(bytes)
     }
@@ -287,8 +301,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut journal = Sled::open(folder.path()).unwrap();
         journal.append(&[record(1)]).unwrap();
-        let chunks = chunk::split(&[vec![9; 20_000]]);
-        for (key, chunk) in (1u64..).zip(&chunks[..3]) {
+        let chunks = chunk::split(2, &[vec![9; 20_000]]);
+        for (key, chunk) in (2u64..).zip(&chunks[..3]) {
             journal.store.db.insert(key.to_be_bytes(), chunk.as_slice()).unwrap();
         }
         drop(journal);
@@ -306,13 +320,45 @@ mod tests {
         for n in 0..3 {
             journal.append(&[record(n)]).unwrap();
         }
-        let mut chunk = journal.store.db.get(1u64.to_be_bytes()).unwrap().unwrap().to_vec();
-        chunk[3] ^= 1;
-        journal.store.db.insert(1u64.to_be_bytes(), chunk).unwrap();
+        let mut changed = journal.store.db.get(1u64.to_be_bytes()).unwrap().unwrap().to_vec();
+        changed[chunk::HEAD_BYTES] ^= 1;
+        journal.store.db.insert(1u64.to_be_bytes(), changed).unwrap();
         let error = journal.replay(&mut |_| Ok(())).unwrap_err().to_string();
         assert!(error.contains("generation-00000001/db") && error.contains("damaged"), "{error}");
         journal.store.db.remove(1u64.to_be_bytes()).unwrap();
         let error = journal.replay(&mut |_| Ok(())).unwrap_err().to_string();
         assert!(error.contains("chunk 1 is missing"), "{error}");
+    }
+
+    #[test]
+    fn damage_that_the_store_itself_overlooks_is_refused() {
+        for at in [100, 3_000, 40_000, 90_000] {
+            let folder = tempfile::tempdir().unwrap();
+            let mut journal = Sled::open(folder.path()).unwrap();
+            for n in 0..100 {
+                journal.append(&[vec![7; 1_000 + n]]).unwrap();
+            }
+            let db = journal.store.path.join("db");
+            drop(journal);
+            let mut bytes = fs::read(&db).unwrap();
+            bytes[at..at + 8].iter_mut().for_each(|byte| *byte ^= 0x5a);
+            fs::write(&db, bytes).unwrap();
+            let error = Sled::open(folder.path()).and_then(|mut journal| journal.replay(&mut |_| Ok(())));
+            let error = error.unwrap_err().to_string();
+            assert!(error.contains("/db: the journal is damaged"), "{at}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_generation_without_its_file_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Sled::open(folder.path()).unwrap();
+        let db = journal.store.path.join("db");
+        drop(journal);
+        fs::write(&db, []).unwrap();
+        let error = Sled::open(folder.path()).and_then(|mut journal| journal.replay(&mut |_| Ok(())));
+        assert!(error.unwrap_err().to_string().contains("can be read"));
+        fs::remove_file(&db).unwrap();
+        assert!(Sled::open(folder.path()).unwrap_err().to_string().contains("it is missing"));
     }
 }
