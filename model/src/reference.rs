@@ -1,4 +1,8 @@
 //! Image references, parsed and normalised as Docker does.
+//!
+//! By hand, against our rule of libraries first: the OCI crate's parser compiles one large regular expression on its
+//! first use, which costs each process more than 30 ms, and a cached build's three processes have 70. The
+//! tests hold this parser against that one.
 
 use std::fmt;
 use std::str::FromStr;
@@ -55,28 +59,100 @@ impl FromStr for Reference {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        let wrong = |problem: String| Invalid::new("reference", text, problem);
-        let parsed: oci_spec::distribution::Reference = text.parse().map_err(|error| {
-            wrong(format!("{error}; expected [REGISTRY/]NAME[:TAG][@sha256:...], names in lowercase"))
-        })?;
-        if parsed.repository().bytes().any(|b| b.is_ascii_uppercase()) {
-            return Err(wrong("a repository's name is lowercase".to_owned()));
+        let wrong = |problem: &str| {
+            let shape = "expected [REGISTRY/]NAME[:TAG][@sha256:...], names in lowercase";
+            Invalid::new("reference", text, format!("{problem}; {shape}"))
+        };
+        let (rest, digest) = match text.split_once('@') {
+            Some((rest, digest)) => {
+                let digest: Sha256 = digest.parse().map_err(|error: Invalid| wrong(&error.problem))?;
+                (rest, Some(digest))
+            }
+            None => (text, None),
+        };
+        let name_start = rest.rfind('/').map_or(0, |slash| slash + 1);
+        let (name, tag) = match rest[name_start..].find(':') {
+            Some(colon) => (&rest[..name_start + colon], Some(&rest[name_start + colon + 1..])),
+            None => (rest, None),
+        };
+        if tag.is_some_and(|tag| !is_tag(tag)) {
+            return Err(wrong(
+                "a tag has 1 to 128 letters, digits, '_', '.' or '-', and begins with none of the last two",
+            ));
         }
-        let digest = parsed
-            .digest()
-            .map(|digest| digest.parse::<Sha256>().map_err(|error| wrong(error.problem)))
-            .transpose()?;
-        let mut registry = parsed.registry().to_owned();
-        if registry == "index.docker.io" {
-            registry = "docker.io".to_owned();
+        let (registry, repository) = split_registry(name);
+        if !is_registry(registry) {
+            return Err(wrong("that is no registry's HOST[:PORT]"));
         }
-        Ok(Self {
-            registry,
-            repository: parsed.repository().to_owned(),
-            tag: parsed.tag().map(str::to_owned),
-            digest,
-        })
+        let repository = match registry {
+            DEFAULT_REGISTRY if !repository.contains('/') => format!("library/{repository}"),
+            _ => repository.to_owned(),
+        };
+        if registry.len() + 1 + repository.len() > NAME_BYTES {
+            return Err(wrong("a name has at most 255 bytes"));
+        }
+        if !repository.split('/').all(is_path_component) {
+            return Err(wrong("that is no repository's name"));
+        }
+        if text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'a'..=b'f')) {
+            return Err(wrong("64 hexadecimal digits are an image's ID, not its name"));
+        }
+        let tag = tag.map(str::to_owned).or_else(|| digest.is_none().then(|| "latest".to_owned()));
+        Ok(Self { registry: registry.to_owned(), repository, tag, digest })
     }
+}
+
+/// What a name without a registry means.
+const DEFAULT_REGISTRY: &str = "docker.io";
+/// Registry and repository together.
+const NAME_BYTES: usize = 255;
+
+/// The first part is a registry when it looks like a host; else the registry is Docker's. (Docker also takes a first
+/// part in capitals for a host; nobody means that, so it is refused as a name.)
+fn split_registry(name: &str) -> (&str, &str) {
+    match name.split_once('/') {
+        Some(("index.docker.io", rest)) => (DEFAULT_REGISTRY, rest),
+        Some((first, rest)) if first == "localhost" || first.contains(['.', ':']) => (first, rest),
+        _ => (DEFAULT_REGISTRY, name),
+    }
+}
+
+fn is_registry(text: &str) -> bool {
+    let (host, port) = match text.rfind(':') {
+        Some(colon) if !text.ends_with(']') => (&text[..colon], Some(&text[colon + 1..])),
+        _ => (text, None),
+    };
+    let component = |part: &str| {
+        !part.is_empty()
+            && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && !part.starts_with('-')
+            && !part.ends_with('-')
+    };
+    let host_fits = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(address) => !address.is_empty() && address.bytes().all(|b| b.is_ascii_hexdigit() || b == b':'),
+        None => host.split('.').all(component),
+    };
+    host_fits && port.is_none_or(|port| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// Runs of lowercase letters and digits, joined by '.', '_', '__' or any number of '-'.
+fn is_path_component(text: &str) -> bool {
+    let word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let bytes = text.as_bytes();
+    let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else { return false };
+    word(*first)
+        && word(*last)
+        && bytes
+            .split(|b| word(*b))
+            .filter(|joint| !joint.is_empty())
+            .all(|joint| matches!(joint, b"." | b"_" | b"__") || joint.iter().all(|b| *b == b'-'))
+}
+
+fn is_tag(text: &str) -> bool {
+    let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    text.len() <= 128
+        && text.bytes().next().is_some_and(word)
+        && text.bytes().all(|b| word(b) || matches!(b, b'.' | b'-'))
 }
 
 impl fmt::Display for Reference {
@@ -138,6 +214,40 @@ mod tests {
         let pinned: Reference = format!("busybox@{digest}").parse().unwrap();
         assert_eq!(pinned.to_string(), format!("docker.io/library/busybox@{digest}"));
         assert_eq!(pinned.tag(), None);
+    }
+
+    /// What the reference implementation's grammar, as the OCI crate has it, makes of it; it does not mind uppercase
+    /// repositories, and takes digests that are not SHA-256.
+    fn theirs(text: &str) -> Option<String> {
+        let parsed: oci_spec::distribution::Reference = text.parse().ok()?;
+        let digest = match parsed.digest() {
+            Some(digest) => Some(digest.parse::<Sha256>().ok()?),
+            None => None,
+        };
+        let upper = parsed.repository().bytes().any(|b| b.is_ascii_uppercase());
+        let tag = parsed.tag().map(|tag| format!(":{tag}")).unwrap_or_default();
+        let digest = digest.map(|digest| format!("@{digest}")).unwrap_or_default();
+        (!upper).then(|| format!("{}/{}{tag}{digest}", parsed.registry(), parsed.repository()))
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn agrees_with_the_oci_crate(
+            registry in "(|localhost/|[a-z]{1,3}\\.[a-z-]{1,3}(:[0-9]{0,2})?/|127\\.0\\.0\\.1:50/|index\\.docker\\.io/)",
+            path in "[a-z0-9._/-]{1,12}",
+            tag in "(|:[A-Za-z0-9._-]{0,5})",
+            digest in "(|@sha256:[0-9a-f]{64}|@sha256:[0-9a-f]{3})",
+        ) {
+            let text = format!("{registry}{path}{tag}{digest}");
+            let ours = text.parse::<Reference>().ok().map(|reference| reference.to_string());
+            let theirs = theirs(&text).map(|full| full.replacen("index.docker.io/", "docker.io/", 1));
+            proptest::prop_assert_eq!(ours, theirs, "{}", text);
+        }
+
+        #[test]
+        fn never_panics(text in ".{0,40}") {
+            drop(text.parse::<Reference>());
+        }
     }
 
     #[test]
