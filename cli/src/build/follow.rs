@@ -39,8 +39,9 @@ impl Follow {
         let mut logs = Logs::new(self.clone());
         let mut after_seq = 0;
         let mut backoff = Backoff::new();
+        let mut again = false;
         let ended = loop {
-            match self.watch(&mut after_seq, &mut logs).await {
+            match self.watch(again, &mut after_seq, &mut logs).await {
                 Ok(Watched::Ended(event)) => break event,
                 Ok(Watched::CutShort { got_some: true }) => backoff = Backoff::new(),
                 Ok(Watched::CutShort { got_some: false }) => {}
@@ -49,7 +50,7 @@ impl Follow {
             }
             self.updates.send(Update::Reachable(false)).await.ok();
             backoff.pause().await;
-            self.attach().await;
+            again = true;
         };
         // The end is told last, however far behind the logs are.
         logs.finish().await;
@@ -74,11 +75,16 @@ impl Follow {
         }
     }
 
-    async fn watch(&self, after_seq: &mut u64, logs: &mut Logs) -> Result<Watched, Status> {
+    /// One connection's worth of events. `again`: the scheduler may have forgotten what it keeps in memory alone.
+    async fn watch(&self, again: bool, after_seq: &mut u64, logs: &mut Logs) -> Result<Watched, Status> {
         let request = proto::WatchBuildRequest { build_id: self.build.clone(), after_seq: *after_seq };
         let mut stream: Streaming<proto::BuildEvent> =
             self.farm.builds().watch_build(request).await?.into_inner();
         self.updates.send(Update::Reachable(true)).await.ok();
+        if again {
+            // If it goes away once more before it hears this, so does the stream, and all begins anew.
+            self.attach().await;
+        }
         let mut got_some = false;
         loop {
             let message = match stream.message().await {

@@ -62,7 +62,12 @@ impl Session {
                         self.stop.cancel();
                         self.apply(Update::Note(note.to_owned()));
                     }
-                    _ => break Err(Refusal::canceled("interrupted")),
+                    _ => break Err(Refusal::canceled(match &self.board.build {
+                        Some(build) if self.on_interrupt.is_some() => {
+                            format!("left before build {build} had ended; how it ends: archyard show {build}")
+                        }
+                        _ => "interrupted".to_owned(),
+                    })),
                 },
                 outcome = &mut work => break outcome,
             }
