@@ -64,4 +64,6 @@ pub struct WorkerOffer {
     pub engine: String,
     /// Wants no new lease.
     pub draining: bool,
+    /// Counts its session's connections, from 1.
+    pub dial: u64,
 }

@@ -185,6 +185,7 @@ pub fn offer_to_proto(offer: &WorkerOffer) -> proto::Hello {
         engine: offer.engine.clone(),
         running: Vec::new(),
         draining: offer.draining,
+        dial: offer.dial,
     }
 }
 
@@ -235,6 +236,7 @@ pub fn offer_from_proto(message: &proto::Hello) -> Result<WorkerOffer, Invalid> 
         version: message.version.clone(),
         engine: message.engine.clone(),
         draining: message.draining,
+        dial: message.dial,
     })
 }
 

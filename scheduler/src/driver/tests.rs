@@ -87,6 +87,7 @@ async fn connect(handle: &Handle, name: &str) -> Connection {
         version: "0".to_owned(),
         engine: "Docker Engine".to_owned(),
         draining: false,
+        dial: 0,
     };
     handle.connect_worker(offer, Vec::new()).await.unwrap()
 }

@@ -35,8 +35,6 @@ pub(super) struct Machine {
     pub(super) slow: bool,
     pub(super) runners: BTreeMap<AttemptId, Runner>,
     cut_until: Duration,
-    /// Its newest stream.
-    dialled: u64,
     last_up: Duration,
     last_down: Duration,
     sequence: u64,
@@ -56,6 +54,7 @@ impl Machine {
             version: "0".to_owned(),
             engine: "simulated".to_owned(),
             draining: false,
+            dial: 0,
         };
         Self {
             offer,
@@ -65,7 +64,6 @@ impl Machine {
             slow: false,
             runners: BTreeMap::new(),
             cut_until: Duration::ZERO,
-            dialled: 0,
             last_up: Duration::ZERO,
             last_down: Duration::ZERO,
             sequence: 0,
@@ -97,7 +95,7 @@ impl World {
         let connection = ConnectionId(self.scheduler.connections);
         let machine = &mut self.machines[worker];
         machine.connection = Some(connection);
-        machine.dialled = connection.0;
+        machine.offer.dial = connection.0;
         (machine.last_up, machine.last_down) = (self.now, self.now);
         let running = machine
             .runners
@@ -110,13 +108,6 @@ impl World {
             runner.told = Some((connection, arrives));
         }
         self.later(limits::HEARTBEAT, Event::Beat { worker, session: connection.0 });
-    }
-
-    /// A Hello still under way on a stream that its agent gave up: that connection is reset before it is read.
-    pub(super) fn is_abandoned(&self, input: &Input) -> bool {
-        let Input::WorkerJoined { connection, offer, .. } = input else { return false };
-        let newer = |machine: &Machine| machine.dialled > connection.0;
-        self.machines.iter().any(|machine| machine.offer.name == offer.name && newer(machine))
     }
 
     pub(super) fn beat(&mut self, worker: usize, session: u64) {

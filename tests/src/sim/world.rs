@@ -232,7 +232,7 @@ impl World {
         self.report.steps += 1;
         match entry.event {
             Event::Up { epoch, input } => {
-                if epoch == self.scheduler.epoch && !self.is_abandoned(&input) {
+                if epoch == self.scheduler.epoch {
                     self.input(input).ok();
                 }
             }

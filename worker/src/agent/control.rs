@@ -65,9 +65,11 @@ pub(super) async fn run(shared: Arc<Shared>) {
     }
     let mut backoff = Backoff::new();
     let mut last_reason = String::new();
+    let mut dial = 0;
     while !shared.stop.is_cancelled() {
+        dial += 1;
         let connected = tokio::select! {
-            connected = Connection::open(&shared) => connected,
+            connected = Connection::open(&shared, dial) => connected,
             () = shared.stop.cancelled() => return,
         };
         let lost = match connected {
@@ -111,12 +113,12 @@ struct Connection<'a> {
 }
 
 impl<'a> Connection<'a> {
-    async fn open(shared: &'a Arc<Shared>) -> Result<Self, Lost> {
+    async fn open(shared: &'a Arc<Shared>, dial: u64) -> Result<Self, Lost> {
         let channel = shared.config.scheduler.connect().await?;
         let mut client = WorkerServiceClient::new(channel).max_decoding_message_size(limits::MESSAGE_BYTES);
         let engine = shared.health.state();
         let (up, messages) = mpsc::channel(QUEUE);
-        let first = Up::Hello(hello(shared, &engine));
+        let first = Up::Hello(hello(shared, &engine, dial));
         if up.try_send(proto::WorkerMessage { message: Some(first) }).is_err() {
             return Err(Lost::Closed);
         }

@@ -11,7 +11,7 @@ use super::health::State;
 use crate::machine;
 
 /// The whole message: every runner that lives, and every result that was not acknowledged.
-pub(super) fn hello(shared: &Shared, engine: &State) -> proto::Hello {
+pub(super) fn hello(shared: &Shared, engine: &State, dial: u64) -> proto::Hello {
     let config = &shared.config;
     let offer = WorkerOffer {
         name: config.name.clone(),
@@ -29,6 +29,7 @@ pub(super) fn hello(shared: &Shared, engine: &State) -> proto::Hello {
             engine.description.clone()
         },
         draining: shared.drain.is_cancelled(),
+        dial,
     };
     let mut hello = convert::offer_to_proto(&offer);
     hello.running =

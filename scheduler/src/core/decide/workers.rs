@@ -31,6 +31,10 @@ pub(super) fn joined(
     if known.is_none() && state.live.workers.len() >= limits::WORKERS {
         return Err(Refusal::Full { what: "workers", limit: limits::WORKERS });
     }
+    let newest = known.and_then(|worker| worker.offer.as_ref());
+    if newest.is_some_and(|newest| newest.session_id == offer.session_id && offer.dial < newest.dial) {
+        return Err(Refusal::StaleConnection);
+    }
     let (mut adopt, mut stop, mut begun) = (Vec::new(), Vec::new(), Vec::new());
     for RunningAttempt { attempt, finished } in running {
         let current = state.ledger.job(attempt.job).and_then(|job| Some((job, job.current()?)));

@@ -162,3 +162,24 @@ fn an_attached_build_waits_for_its_credentials() {
     let failure = farm.get(forgotten).failure.as_ref().unwrap();
     assert_eq!((failure.code.as_str(), farm.get(served).state), ("credentials_missing", BuildState::Running));
 }
+
+#[test]
+fn a_hello_that_an_older_connection_left_under_way_takes_nothing_over() {
+    let mut farm = Farm::default();
+    let dialed = |dial: u64| Arc::new(WorkerOffer { dial, ..offer("a", AMD, 1) });
+    let hello = |connection: u64, dial: u64, running: Vec<RunningAttempt>| Input::WorkerJoined {
+        connection: ConnectionId(connection),
+        offer: dialed(dial),
+        running,
+    };
+    farm.give(hello(1, 1, Vec::new())).unwrap();
+    let build = farm.build(plan(AMD));
+    let running = vec![RunningAttempt { attempt: attempt(build, 0, 1), finished: false }];
+    farm.give(hello(3, 3, running)).unwrap();
+    assert_eq!(farm.give(hello(2, 2, Vec::new())), Err(Refusal::StaleConnection));
+    assert_eq!(farm.job(build, 0), JobState::Running);
+    // A new agent counts from the start again.
+    let restarted = Arc::new(WorkerOffer { session_id: "next".to_owned(), dial: 1, ..offer("a", AMD, 1) });
+    farm.give(Input::WorkerJoined { connection: ConnectionId(4), offer: restarted, running: Vec::new() })
+        .unwrap();
+}

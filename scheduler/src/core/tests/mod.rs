@@ -175,6 +175,7 @@ fn offer(name: &str, platforms: &[&str], slots: u32) -> WorkerOffer {
         version: "0".to_owned(),
         engine: "Docker Engine".to_owned(),
         draining: false,
+        dial: 0,
     }
 }
 
