@@ -72,9 +72,8 @@ fn pinned(name: &str, digest: Sha256) -> Result<Reference, Failed> {
 /// Whether every platform's manifest is in every repository, as its worker said.
 async fn verify(registry: &Registry, order: &PublishOrder, names: &[String]) -> Result<(), Failed> {
     let wanted = names.iter().flat_map(|name| order.images.iter().map(move |image| (name, image)));
-    let checks: Vec<_> = wanted
-        .map(|(name, (platform, manifest))| verify_one(registry, name, platform, manifest))
-        .collect();
+    let checks: Vec<_> =
+        wanted.map(|(name, (platform, manifest))| verify_one(registry, name, platform, manifest)).collect();
     futures_util::stream::iter(checks).buffer_unordered(AT_ONCE).try_collect().await
 }
 
