@@ -9,6 +9,7 @@ pub mod client;
 pub mod farm;
 pub mod process;
 pub mod project;
+pub mod registry;
 pub mod sim;
 
 pub use farm::{Farm, Outcome};

@@ -29,10 +29,10 @@ pub fn environment(install: bool) -> Options {
     Options { engines: 2, more: more(), registry: true, bases: Bases::All, outbound: false, install }
 }
 
-/// The Engines that tests share beside two of the host's: none yet. `Kind::MORE.to_vec()`
-/// for one of each; where they cannot be had, the tests do not start.
+/// The Engines that tests share beside two of the host's, one of each kind; where they cannot be had, the tests do
+/// not start.
 fn more() -> Vec<Kind> {
-    Vec::new()
+    Kind::MORE.to_vec()
 }
 
 /// Sees to it that all programs are there that tests use; tests install nothing.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use archyard_tests::farm::{PATIENCE, finish};
 use archyard_tests::process::{self, wait_for};
 use archyard_tests::project::unique;
+use archyard_tests::registry::OwnRegistry;
 use archyard_tests::{Farm, Project};
 use xtask::env::{Options, Scratch};
 
@@ -110,6 +111,26 @@ fn an_engine_that_is_down_or_dies_is_named() {
     wait_for("the worker names its Engine", PATIENCE, || {
         farm.workers()[0]["problem"].as_str().is_some_and(|problem| !problem.is_empty()).then_some(())
     });
+    env.restart_engine(0).unwrap();
+    assert_eq!(client.wait().unwrap().code(), Some(0), "{}", farm.logs());
+}
+
+#[test]
+fn a_worker_whose_engine_was_never_there_says_so_and_builds_when_it_comes() {
+    let mut env = Scratch::new(&Options { engines: 1, ..Options::default() }).unwrap();
+    let address = env.state.engines[0].address();
+    env.kill_engine(0).unwrap();
+    let farm = Farm::on(vec![address.clone()], &[], &["--slots", "1"]);
+    let told = wait_for("the worker names its Engine", PATIENCE, || {
+        farm.workers()[0]["problem"].as_str().map(str::to_owned)
+    });
+    let socket = address.trim_start_matches("unix://");
+    assert!(told.contains(socket), "{told:?} does not name {socket}");
+    let project = Project::new(&format!("FROM scratch\nCOPY Dockerfile /{}\n", unique("late")));
+    let out = tempfile::tempdir().unwrap();
+    let mut client =
+        farm.start_build(project.path(), &["--platform", &farm.env.native[0].to_string()], out.path());
+    wait_for("the build is accepted", PATIENCE, || farm.newest_build());
     env.restart_engine(0).unwrap();
     assert_eq!(client.wait().unwrap().code(), Some(0), "{}", farm.logs());
 }
@@ -221,7 +242,7 @@ fn a_file_that_changes_while_it_is_sent_is_named() {
 
 #[test]
 fn a_registry_that_denies_is_named_with_the_remedy() {
-    let registry = OwnRegistry::start("auth:\n  silly:\n    realm: archyard\n    service: archyard\n");
+    let registry = OwnRegistry::locked();
     let farm = Farm::start(1);
     let name = format!("{}/{}:v1", registry.address, unique("denied"));
     let project = Project::new(&format!("FROM BASE\nRUN echo {}\n", unique("denied")));
@@ -249,46 +270,4 @@ fn a_registry_gone_before_the_push_is_an_infrastructure_failure() {
     let record = farm.show(&farm.newest_build().unwrap());
     assert_eq!(record["state"], "failed");
     assert_eq!(record["jobs"][0]["attempts"][0]["failure"]["class"], "infrastructure", "{record:#}");
-}
-
-/// A registry of one test's own, gone when dropped.
-struct OwnRegistry {
-    address: String,
-    child: std::process::Child,
-    _dir: tempfile::TempDir,
-}
-
-impl OwnRegistry {
-    fn start(more: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let config = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\nhttp:\n  addr: 127.0.0.1:{port}\n{more}",
-            dir.path().display()
-        );
-        let file = dir.path().join("config.yml");
-        std::fs::write(&file, config).unwrap();
-        let child = Command::new("docker-registry")
-            .arg("serve")
-            .arg(&file)
-            .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::null())
-            .spawn()
-            .unwrap();
-        let address = format!("127.0.0.1:{port}");
-        wait_for("the registry listens", PATIENCE, || std::net::TcpStream::connect(&address).ok());
-        Self { address, child, _dir: dir }
-    }
-
-    fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
-
-impl Drop for OwnRegistry {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
 }
