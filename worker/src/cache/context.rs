@@ -6,15 +6,22 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use archyard_model::{Blake3, ContextEntry, ContextManifest, ContextRef, EntryKind, limits};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use tokio::sync::OnceCell;
 
 use super::{Cache, CacheError, Downloads};
 use crate::engine::Source;
 use crate::lock::{Lock, Mode, RETRY};
 
 /// A context whose every blob is here, and stays here until this is dropped.
+///
+/// One of many thousand files takes some milliseconds to [read](Self::read); the Engine asks for its files later
+/// than that, so whoever builds does both at once.
 #[derive(Debug)]
 pub struct Context {
-    manifest: ContextManifest,
+    reference: ContextRef,
+    manifest: OnceCell<ContextManifest>,
     cache: Cache,
     marker: PathBuf,
     _pin: Lock,
@@ -84,8 +91,8 @@ impl Cache {
     fn open_context(&self, context: &ContextRef, marker: PathBuf, pin: Lock) -> Result<Context, CacheError> {
         // The least recently used go first.
         pin.file.set_modified(SystemTime::now()).map_err(|error| CacheError::disk(&self.root, error))?;
-        let manifest = self.manifest(context).inspect_err(|_| forget(&marker))?;
-        Ok(Context { manifest, cache: self.clone(), marker, _pin: pin })
+        let (reference, manifest) = (context.clone(), OnceCell::new());
+        Ok(Context { reference, manifest, cache: self.clone(), marker, _pin: pin })
     }
 
     fn manifest(&self, context: &ContextRef) -> Result<ContextManifest, CacheError> {
@@ -116,9 +123,34 @@ impl Cache {
     }
 }
 
+impl Context {
+    /// Reads what is in it, on a thread of its own. Once is enough; whoever comes second waits for the first.
+    ///
+    /// # Errors
+    /// When the manifest is gone, or is none. The next attempt looks for every blob again then.
+    pub async fn read(&self) -> Result<(), CacheError> {
+        let read = || async {
+            let (cache, reference) = (self.cache.clone(), self.reference.clone());
+            let manifest = tokio::task::spawn_blocking(move || cache.manifest(&reference)).await;
+            manifest.unwrap_or_else(|panic| Err(CacheError::disk(&self.cache.root, io::Error::other(panic))))
+        };
+        match self.manifest.get_or_try_init(read).await {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                forget(&self.marker);
+                Err(error)
+            }
+        }
+    }
+}
+
 impl Source for Context {
+    fn known(&self) -> BoxFuture<'_, Result<(), String>> {
+        self.read().map(|read| read.map_err(|error| error.to_string())).boxed()
+    }
+
     fn entries(&self) -> &[ContextEntry] {
-        self.manifest.entries()
+        self.manifest.get().map(ContextManifest::entries).unwrap_or_default()
     }
 
     fn open(&self, digest: &Blake3) -> io::Result<File> {
@@ -132,7 +164,9 @@ impl Source for Context {
 }
 
 fn forget(marker: &PathBuf) {
-    if let Err(error) = fs::remove_file(marker) {
+    if let Err(error) = fs::remove_file(marker)
+        && error.kind() != io::ErrorKind::NotFound
+    {
         tracing::warn!(marker = %marker.display(), %error, "cannot forget that a context was complete");
     }
 }

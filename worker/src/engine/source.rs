@@ -4,10 +4,16 @@ use std::fs::File;
 use std::io;
 
 use archyard_model::{Blake3, ContextEntry};
+use futures_util::future::BoxFuture;
 
 /// A context that is complete on this machine.
 pub trait Source: Send + Sync + 'static {
-    /// The context's entries in walking order, as [`archyard_model::ContextManifest`] keeps them.
+    /// Waits until the entries are known; they may be read while the build starts. An error fails the build as
+    /// an infrastructure failure.
+    fn known(&self) -> BoxFuture<'_, Result<(), String>>;
+
+    /// The context's entries in walking order, as [`archyard_model::ContextManifest`] keeps them. None before
+    /// they are [`known`](Self::known).
     fn entries(&self) -> &[ContextEntry];
 
     /// Opens a file's content for reading from its start. Called from threads where blocking is allowed.

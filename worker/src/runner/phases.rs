@@ -29,10 +29,12 @@ pub(super) async fn run(
 
     log.phase("build", order.engine.clone()).await;
     let request = request(order, dockerfile, credentials.clone());
-    let built = engine
-        .build(request, Arc::new(context), log.sender(), cancel.clone())
-        .await
-        .map_err(BuildError::into_failure)?;
+    let context = Arc::new(context);
+    // The Engine has enough to do before it asks for the context's files.
+    let read = async { context.read().await.map_err(CacheError::into_failure) };
+    let build = engine.build(request, context.clone(), log.sender(), cancel.clone());
+    let build = async { build.await.map_err(BuildError::into_failure) };
+    let ((), built) = tokio::try_join!(read, build)?;
     images.keep(built.image);
     tracing::info!(image = %built.image, steps = built.steps, cached = built.cached_steps, "built");
 

@@ -58,7 +58,10 @@ async fn two_attempts_bring_one_context_once() {
     let (mut one, mut two) = (machine.downloads(), machine.downloads());
     let (one, two) =
         tokio::join!(machine.cache.context(&context, &mut one), machine.cache.context(&context, &mut two));
-    assert_eq!(one.unwrap().entries(), two.unwrap().entries());
+    let (one, two) = (one.unwrap(), two.unwrap());
+    one.read().await.unwrap();
+    two.read().await.unwrap();
+    assert_eq!((one.entries().len(), one.entries()), (3, two.entries()));
     assert_eq!(machine.scheduler.downloads(), [1, 2]);
 }
 
@@ -86,7 +89,9 @@ async fn a_scheduler_that_is_away_is_waited_for() {
         tokio::time::sleep(Duration::from_millis(400)).await;
         machine.scheduler.listen();
     });
-    assert_eq!(brought.unwrap().entries().len(), 1);
+    let brought = brought.unwrap();
+    brought.read().await.unwrap();
+    assert_eq!(brought.entries().len(), 1);
 }
 
 #[tokio::test]
@@ -151,6 +156,7 @@ async fn what_was_used_longest_ago_goes_first_and_what_is_used_stays() {
     // A live attempt's context stays even where nothing fits.
     let evicted = machine.cache.evict(1).unwrap().unwrap();
     assert_eq!(evicted.contexts, 1);
+    pinned.read().await.unwrap();
     for entry in pinned.entries() {
         let EntryKind::File { digest, .. } = &entry.kind else { panic!("no file") };
         pinned.open(digest).unwrap();
@@ -158,6 +164,7 @@ async fn what_was_used_longest_ago_goes_first_and_what_is_used_stays() {
     drop(pinned);
     assert_eq!(machine.cache.evict(1).unwrap().unwrap().contexts, 1);
     let again = machine.cache.context(&first, &mut downloads).await.unwrap();
+    again.read().await.unwrap();
     assert_eq!(again.entries().len(), 2, "what was evicted is brought again");
 }
 
@@ -176,6 +183,22 @@ async fn what_somebody_removed_by_hand_is_brought_again() {
     context.open(&digest).unwrap();
 }
 
+#[tokio::test]
+async fn a_manifest_that_is_none_is_the_clients_fault() {
+    let machine = Machine::new();
+    let mut downloads = machine.downloads();
+    let reference = machine.context(&[b"a"]);
+    drop(machine.cache.context(&reference, &mut downloads).await.unwrap());
+    let hex = reference.manifest_digest.hex();
+    fs::write(machine.folder.path().join("cache/blobs").join(&hex[..2]).join(&hex), "no manifest").unwrap();
+    let context = machine.cache.context(&reference, &mut downloads).await.unwrap();
+    assert!(context.known().await.is_err() && context.entries().is_empty());
+    let error = context.read().await.unwrap_err();
+    assert_eq!(error.into_failure().code, "context_malformed");
+    // Nobody takes it for complete any more.
+    assert!(!machine.folder.path().join("cache/contexts").join(&hex).exists());
+}
+
 /// Figures for people: 20,000 files, brought and then found.
 #[tokio::test]
 async fn many_files_are_found_at_once() {
@@ -189,7 +212,12 @@ async fn many_files_are_found_at_once() {
     let brought = started.elapsed();
     let started = Instant::now();
     let context = machine.cache.context(&reference, &mut downloads).await.unwrap();
-    println!("20,000 files: brought in {brought:?}, found in {:?}", started.elapsed());
+    let found = started.elapsed();
+    context.read().await.unwrap();
+    println!(
+        "20,000 files: brought in {brought:?}, found in {found:?}, read in {:?}",
+        started.elapsed() - found
+    );
     assert_eq!(context.entries().len(), 20_000);
     assert_eq!(machine.scheduler.downloads(), [1, 20_000]);
 }

@@ -10,6 +10,7 @@ use archyard_model::{Blake3, ContextEntry, ContextManifest, EntryKind, Failure};
 use archyard_proto::v1::LogFrame;
 use archyard_proto::v1::log_frame::{Frame, Vertex};
 use archyard_worker::engine::{BuildError, BuildRequest, Built, DockerEngine, Engine as _, Source};
+use futures_util::future::BoxFuture;
 use serde::Deserialize;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -121,6 +122,10 @@ impl TreeBuilder {
 }
 
 impl Source for Tree {
+    fn known(&self) -> BoxFuture<'_, Result<(), String>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     fn entries(&self) -> &[ContextEntry] {
         self.manifest.entries()
     }

@@ -80,9 +80,15 @@ impl Files {
         self.failure.get_or_init(|| reason.to_owned());
     }
 
-    fn listing(&self, headers: &HeaderMap) -> Result<Listing, Status> {
+    async fn listing(&self, headers: &HeaderMap) -> Result<Listing, Status> {
         let tree = match headers.get("dir-name").map(http::HeaderValue::as_bytes) {
-            Some(b"context") => Tree::Context(self.context.clone()),
+            Some(b"context") => {
+                self.context.known().await.map_err(|reason| {
+                    self.fail(&reason);
+                    Status::failed_precondition(reason)
+                })?;
+                Tree::Context(self.context.clone())
+            }
             Some(b"dockerfile") => Tree::Dockerfile(self.dockerfile.clone()),
             name => {
                 let name = String::from_utf8_lossy(name.unwrap_or_default()).into_owned();
@@ -138,7 +144,7 @@ pub(super) async fn serve(files: Arc<Files>, spawner: Spawner, request: Request<
     if !request.uri().path().eq_ignore_ascii_case("/moby.filesync.v1.FileSync/DiffCopy") {
         return Status::unimplemented("only DiffCopy is served").into_http();
     }
-    let listing = match files.listing(request.headers()) {
+    let listing = match files.listing(request.headers()).await {
         Ok(listing) => Arc::new(listing),
         Err(status) => return status.into_http(),
     };
