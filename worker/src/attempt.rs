@@ -5,7 +5,7 @@
 //! lives is a question to the kernel, whoever asks and whenever it was started. No secret is ever in here.
 
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use archyard_model::AttemptId;
@@ -81,7 +81,7 @@ impl AttemptDir {
         let dir = Self::at(attempts.join(id.file_name()));
         fs::create_dir(&dir.path)?;
         // Whole or not there: an agent that dies right here leaves a folder without an assignment.
-        dir.replace("lease.pb", &assignment.encode_to_vec(), false)?;
+        dir.replace("lease.pb", &assignment.encode_to_vec())?;
         Ok(dir)
     }
 
@@ -113,15 +113,27 @@ impl AttemptDir {
     /// # Errors
     /// When it cannot be read.
     pub fn result(&self) -> io::Result<Option<proto::AttemptResult>> {
-        self.read("result.pb")
+        let path = self.path.join("result.pb");
+        match fs::read(&path) {
+            Ok(bytes) => Ok(whole_result(&bytes).or_else(|| {
+                tracing::warn!(file = %path.display(), "is no result: the machine went down while it was written");
+                None
+            })),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
-    /// Says how the attempt ended, durably. The last thing a runner does.
+    /// Says how the attempt ended. The last thing a runner does.
+    ///
+    /// The rename makes it whole for whoever reads it, whatever process is killed. It is not synced: with its
+    /// machine an attempt ends anyway, and what a power cut may leave here (a file that is empty, cut off or full
+    /// of zeros) reads as no result, as of a runner that died.
     ///
     /// # Errors
     /// When the disk refuses.
     pub fn set_result(&self, result: &proto::AttemptResult) -> io::Result<()> {
-        self.replace("result.pb", &result.encode_to_vec(), true)
+        self.replace("result.pb", &result.encode_length_delimited_to_vec())
     }
 
     /// Whether the scheduler has the result.
@@ -148,7 +160,7 @@ impl AttemptDir {
     /// # Errors
     /// When the disk refuses.
     pub fn set_pid(&self, pid: u32) -> io::Result<()> {
-        self.replace("pid", pid.to_string().as_bytes(), false)
+        self.replace("pid", pid.to_string().as_bytes())
     }
 
     /// Takes the runner's place; none while a runner lives.
@@ -185,19 +197,18 @@ impl AttemptDir {
     }
 
     /// Writes a file that is there whole or not at all.
-    fn replace(&self, name: &str, bytes: &[u8], durable: bool) -> io::Result<()> {
+    fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let new = self.path.join(format!(".{name}.new"));
-        let mut file = File::create(&new)?;
-        file.write_all(bytes)?;
-        if durable {
-            file.sync_all()?;
-        }
-        fs::rename(&new, self.path.join(name))?;
-        if durable {
-            File::open(&self.path)?.sync_all()?;
-        }
-        Ok(())
+        fs::write(&new, bytes)?;
+        fs::rename(&new, self.path.join(name))
     }
+}
+
+/// The result that these bytes are; none when they are not all of one. Its length comes first, for a message
+/// that is cut off may well be another message.
+fn whole_result(mut bytes: &[u8]) -> Option<proto::AttemptResult> {
+    let result = proto::AttemptResult::decode_length_delimited(&mut bytes).ok()?;
+    (bytes.is_empty() && result.attempt.is_some()).then_some(result)
 }
 
 #[cfg(test)]
@@ -207,6 +218,28 @@ mod tests {
 
     fn attempt() -> AttemptId {
         AttemptId { job: JobId { build: BuildId::from_parts(5, 7), index: 0 }, token: FencingToken(1) }
+    }
+
+    fn result() -> proto::AttemptResult {
+        let attempt = Some(archyard_model::convert::attempt_to_proto(attempt()));
+        proto::AttemptResult { attempt, image: Some(Default::default()), failure: None, log_bytes: 9 }
+    }
+
+    #[test]
+    fn what_a_power_cut_leaves_is_no_result() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = AttemptDir::create(folder.path(), attempt(), &Assignment::default()).unwrap();
+        dir.set_result(&result()).unwrap();
+        let path = dir.path().join("result.pb");
+        let whole = fs::read(&path).unwrap();
+        for length in 0..whole.len() {
+            fs::write(&path, &whole[..length]).unwrap();
+            assert_eq!(dir.result().unwrap(), None, "{length} bytes");
+            fs::write(&path, vec![0; length]).unwrap();
+            assert_eq!(dir.result().unwrap(), None, "{length} zeros");
+        }
+        fs::write(&path, &whole).unwrap();
+        assert_eq!(dir.result().unwrap(), Some(result()));
     }
 
     #[test]
@@ -227,7 +260,7 @@ mod tests {
         assert!(AttemptDir::create(folder.path(), attempt(), &told).is_err());
         assert_eq!(dir.assignment().unwrap(), Some(told));
         assert_eq!(dir.result().unwrap(), None);
-        let result = proto::AttemptResult { log_bytes: 9, ..Default::default() };
+        let result = result();
         dir.set_result(&result).unwrap();
         assert_eq!(dir.result().unwrap(), Some(result));
         dir.set_pid(std::process::id()).unwrap();

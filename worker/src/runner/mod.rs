@@ -178,7 +178,7 @@ mod tests {
     #[test]
     fn an_attempt_that_has_ended_is_left_alone() {
         let (_folder, dir) = folder();
-        let ended = proto::AttemptResult { log_bytes: 7, ..Default::default() };
+        let ended = result(attempt(), Ok(ImageResult { manifest: None, config_digest: None }), 7);
         dir.set_result(&ended).unwrap();
         assert!(matches!(run_in(&dir), Err(RunnerError::Taken(_))));
         assert_eq!(dir.result().unwrap(), Some(ended));

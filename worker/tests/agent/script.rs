@@ -59,8 +59,8 @@ impl Script {
         let result = proto::AttemptResult { attempt: attempt.clone(), image, failure: None, log_bytes };
         let failure = proto::Failure { code: "canceled".to_owned(), failure_class: 3, ..Default::default() };
         let canceled = proto::AttemptResult { attempt, image: None, failure: Some(failure), log_bytes };
-        self.write(id, "result", &result.encode_to_vec());
-        self.write(id, "canceled", &canceled.encode_to_vec());
+        self.write(id, "result", &result.encode_length_delimited_to_vec());
+        self.write(id, "canceled", &canceled.encode_length_delimited_to_vec());
     }
 
     /// Has the runner append to its log.
