@@ -12,7 +12,7 @@ use super::Shared;
 use super::builds::build_id;
 use super::fate::Fate;
 use super::status::{IntoStatus, no_build};
-use super::stream::{Gone, Sink, Stream, fed_by};
+use super::stream::{Gone, Sink, Stop, Stream, fed_by};
 use crate::spools::{Progress, Spool};
 
 /// Chunks that wait for a slow reader.
@@ -30,24 +30,6 @@ struct Reading {
     only: Option<FencingToken>,
     follow: bool,
     sink: Sink<proto::LogChunk>,
-}
-
-/// Why a reader stops early.
-enum Stop {
-    Gone,
-    Failed(Status),
-}
-
-impl From<Gone> for Stop {
-    fn from(Gone: Gone) -> Self {
-        Self::Gone
-    }
-}
-
-impl From<Status> for Stop {
-    fn from(status: Status) -> Self {
-        Self::Failed(status)
-    }
 }
 
 /// A job's attempts, and whether there can be more.

@@ -9,12 +9,11 @@ use archyard_model::{AttemptId, Invalid, limits};
 use archyard_proto::v1 as proto;
 use proto::spool_upload::Message;
 use tokio::time::Instant;
-use tonic::{Status, Streaming};
+use tonic::Streaming;
 
 use super::Shared;
 use super::fate::Fate;
-use super::status::IntoStatus;
-use super::stream::{Gone, Sink, Stream, fed_by};
+use super::stream::{Gone, Sink, Stop, Stream, fed_by};
 use crate::disk;
 use crate::spools::Spool;
 
@@ -36,30 +35,6 @@ struct Receiving {
     dirty: HashMap<AttemptId, Arc<Spool>>,
     dirty_bytes: usize,
     sync_at: Option<Instant>,
-}
-
-/// Why a stream ends early.
-enum Stop {
-    Gone,
-    Failed(Status),
-}
-
-impl From<Gone> for Stop {
-    fn from(Gone: Gone) -> Self {
-        Self::Gone
-    }
-}
-
-impl From<Status> for Stop {
-    fn from(status: Status) -> Self {
-        Self::Failed(status)
-    }
-}
-
-impl From<Invalid> for Stop {
-    fn from(invalid: Invalid) -> Self {
-        Self::Failed(invalid.into_status())
-    }
 }
 
 /// Takes what a worker sends until it stops.

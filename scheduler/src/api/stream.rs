@@ -2,12 +2,13 @@
 
 use std::future::Future;
 
+use archyard_model::Invalid;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use super::Shared;
-use super::status::stopping;
+use super::status::{IntoStatus as _, stopping};
 
 /// What a streaming call answers with.
 pub(super) type Stream<T> = ReceiverStream<Result<T, Status>>;
@@ -19,6 +20,31 @@ pub(super) struct Sink<T>(mpsc::Sender<Result<T, Status>>);
 /// The caller went away; there is nobody left to tell.
 #[derive(Debug)]
 pub(super) struct Gone;
+
+/// Why whoever feeds a stream, or reads one, stops early.
+#[derive(Debug)]
+pub(super) enum Stop {
+    Gone,
+    Failed(Status),
+}
+
+impl From<Gone> for Stop {
+    fn from(Gone: Gone) -> Self {
+        Self::Gone
+    }
+}
+
+impl From<Status> for Stop {
+    fn from(status: Status) -> Self {
+        Self::Failed(status)
+    }
+}
+
+impl From<Invalid> for Stop {
+    fn from(invalid: Invalid) -> Self {
+        Self::Failed(invalid.into_status())
+    }
+}
 
 impl<T> Sink<T> {
     pub(super) async fn send(&self, message: T) -> Result<(), Gone> {
