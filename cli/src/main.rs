@@ -27,8 +27,8 @@ use crate::args::Cli;
 use crate::exit::Exit;
 
 fn main() -> ExitCode {
-    if let Some(dir) = commands::runner::directory(std::env::args_os()) {
-        return finish(commands::runner::run(&dir));
+    if let Some(args) = commands::runner::args(std::env::args_os()) {
+        return finish(commands::runner::run(&args));
     }
     finish(commands::run(Cli::parse().command).map(ExitCode::from))
 }

@@ -49,6 +49,14 @@ pub struct Assignment {
     pub tethered: bool,
 }
 
+/// What a runner that was started ahead of its attempt reads first, length-delimited; credentials follow.
+#[derive(Clone, PartialEq, Message)]
+pub struct Call {
+    /// The attempt that it is to run.
+    #[prost(message, optional, tag = "1")]
+    pub attempt: Option<proto::AttemptRef>,
+}
+
 /// What a runner reads from standard input, length-delimited. Memory only.
 #[derive(Clone, PartialEq, Message)]
 pub struct Credentials {
@@ -98,6 +106,14 @@ impl AttemptDir {
     /// What the runner's process itself says, for operators.
     pub fn runner_log(&self) -> PathBuf {
         self.path.join("runner.log")
+    }
+
+    /// The same, to write at its end.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn open_runner_log(&self) -> io::Result<File> {
+        File::options().create(true).append(true).open(self.runner_log())
     }
 
     /// What the runner was told; none when the folder was never finished.

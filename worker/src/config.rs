@@ -37,6 +37,9 @@ pub struct WorkerConfig {
     pub labels: BTreeMap<String, String>,
     /// Program and leading arguments of a runner; the attempt's folder follows as the last one.
     pub runner_command: Vec<OsString>,
+    /// Whether a runner is started ahead of its attempt. What follows `runner_command` is `--warm` then, and the
+    /// folder that attempts are in.
+    pub warm_runner: bool,
     /// What becomes of running attempts when this agent is asked to stop.
     pub on_exit: OnExit,
     /// Bytes of contexts to keep.
@@ -69,6 +72,7 @@ impl WorkerConfig {
             slots: None,
             labels: BTreeMap::new(),
             runner_command: Vec::new(),
+            warm_runner: true,
             on_exit: OnExit::default(),
             cache_bytes: DEFAULT_CACHE_BYTES,
             layer_cache_bytes: DEFAULT_LAYER_CACHE_BYTES,

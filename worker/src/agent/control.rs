@@ -151,6 +151,7 @@ impl<'a> Connection<'a> {
             ms => Duration::from_millis(ms),
         };
         let (drained, told) = (welcome.draining, BTreeSet::new());
+        shared.warm.set_drained(drained);
         Ok(Self { shared, up, down, heartbeat, engine, drained, told, sequence: 0 })
     }
 
@@ -224,6 +225,7 @@ impl<'a> Connection<'a> {
             Some(Down::Drain(drain)) => {
                 tracing::info!(worker = %self.shared.config.name, draining = drain.draining, "told");
                 self.drained = drain.draining;
+                self.shared.warm.set_drained(self.drained);
                 Ok(())
             }
             Some(Down::ResultAck(ack)) => {

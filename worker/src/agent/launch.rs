@@ -1,4 +1,4 @@
-//! Starting a runner.
+//! Starting a runner, or calling the one that was started ahead.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -43,7 +43,7 @@ pub(super) fn assignment(
     }
 }
 
-/// Makes the folder, starts the runner and hands it its secrets. Blocks for some milliseconds.
+/// Makes the folder, calls or starts the runner and hands it its secrets. Blocks for some milliseconds at most.
 pub(super) fn launch(
     shared: &Shared,
     id: AttemptId,
@@ -51,23 +51,11 @@ pub(super) fn launch(
     credentials: Vec<proto::RegistryCredential>,
 ) -> io::Result<Launched> {
     let dir = AttemptDir::create(&shared.layout.attempts(), id, assignment)?;
-    let log = File::options().create(true).append(true).open(dir.runner_log())?;
-    let (program, arguments) = shared
-        .config
-        .runner_command
-        .split_first()
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "there is no runner to start"))?;
-    let mut child = Command::new(program)
-        .args(arguments)
-        .arg(dir.path())
-        .current_dir(dir.path())
-        .stdin(Stdio::piped())
-        .stdout(log.try_clone()?)
-        .stderr(log)
-        // No signal to our group, as from a terminal, is meant for it.
-        .process_group(0)
-        .spawn()
-        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", program.display())))?;
+    let log = dir.open_runner_log()?;
+    let mut child = match shared.warm.call(id) {
+        Some(called) => called,
+        None => start(shared, &dir, log)?,
+    };
     let mut tether = child.stdin.take();
     if let Some(stdin) = &mut tether {
         let message = Credentials { registries: credentials }.encode_length_delimited_to_vec();
@@ -77,6 +65,29 @@ pub(super) fn launch(
         }
     }
     Ok(Launched { child, tether: tether.filter(|_| assignment.tethered) })
+}
+
+fn start(shared: &Shared, dir: &AttemptDir, log: File) -> io::Result<Child> {
+    let mut command = command(shared)?;
+    command.arg(dir.path()).current_dir(dir.path());
+    let streams = command.stdin(Stdio::piped()).stdout(log.try_clone()?).stderr(log);
+    streams.spawn().map_err(|error| {
+        let program = streams.get_program().display();
+        io::Error::new(error.kind(), format!("{program}: {error}"))
+    })
+}
+
+/// The program of every runner, with what it is told first.
+pub(super) fn command(shared: &Shared) -> io::Result<Command> {
+    let (program, arguments) = shared
+        .config
+        .runner_command
+        .split_first()
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "there is no runner to start"))?;
+    let mut command = Command::new(program);
+    // No signal to our group, as from a terminal, is meant for it.
+    command.args(arguments).process_group(0);
+    Ok(command)
 }
 
 /// A runner that could not be started, as a failure.

@@ -18,6 +18,7 @@ mod process;
 mod spools;
 mod supervise;
 mod tail;
+mod warm;
 mod watcher;
 
 use std::io;
@@ -36,6 +37,7 @@ use crate::layout::Layout;
 use crate::platform::{self, Measured, UnknownMachine};
 use attempts::Attempts;
 use health::Health;
+use warm::Warm;
 use watcher::Watcher;
 
 /// How long canceled runners are waited for; the Engine has to stop their steps.
@@ -86,6 +88,7 @@ struct Shared {
     health: Health,
     attempts: Attempts,
     watcher: Watcher,
+    warm: Warm,
     /// This machine wants no new lease.
     drain: CancellationToken,
     /// This agent ends.
@@ -115,6 +118,7 @@ impl Worker {
             health: Health::unknown(),
             attempts: Attempts::default(),
             watcher: Watcher::new(),
+            warm: Warm::default(),
             drain: CancellationToken::new(),
             stop: CancellationToken::new(),
             config,
@@ -127,6 +131,9 @@ impl Worker {
         tasks.spawn(health::run(shared.clone()));
         tasks.spawn(watcher::run(shared.clone()));
         tasks.spawn(housekeeping::run(shared.clone()));
+        if shared.config.warm_runner {
+            tasks.spawn(warm::run(shared.clone()));
+        }
         let mut streams = JoinSet::new();
         streams.spawn(control::run(shared.clone()));
         streams.spawn(spools::run(shared.clone()));
@@ -134,6 +141,7 @@ impl Worker {
         shutdown.cancelled().await;
         tracing::info!(worker = %shared.config.name, ?on_exit, "stopping");
         shared.drain.cancel();
+        shared.warm.dismiss();
         if on_exit == OnExit::Stop {
             stop_runners(&shared).await;
         }

@@ -1,4 +1,5 @@
-//! The process of one attempt: `archyard runner FOLDER`.
+//! The process of one attempt: `archyard runner FOLDER`, or `archyard runner --warm ATTEMPTS`, which an agent has
+//! started ahead and calls to its attempt once there is one.
 //!
 //! It is told everything by the [folder](crate::attempt) and, for secrets, by standard input; it answers by the
 //! folder alone. It depends on no other process of the farm: agent and scheduler may die and come back while it
@@ -49,6 +50,32 @@ pub fn run(folder: &Path) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Waits to be called to one of the attempts in this folder, and then runs it as [`run`] does. Ends when nobody
+/// calls any more.
+pub fn run_when_called(attempts: &Path) -> ExitCode {
+    let called = match order::call(&mut io::stdin().lock()) {
+        Ok(Some(attempt)) => attempts.join(attempt.file_name()),
+        Ok(None) => return ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(attempts = %attempts.display(), %error, "this call cannot be understood");
+            return ExitCode::FAILURE;
+        }
+    };
+    if let Err(error) = move_in(&AttemptDir::at(&called)) {
+        tracing::error!(folder = %called.display(), %error, "cannot work in this folder");
+        return ExitCode::FAILURE;
+    }
+    run(&called)
+}
+
+/// Into the folder of an attempt, as a runner that was started for it is there from its start.
+fn move_in(dir: &AttemptDir) -> io::Result<()> {
+    let log = dir.open_runner_log()?;
+    rustix::stdio::dup2_stdout(&log)?;
+    rustix::stdio::dup2_stderr(&log)?;
+    std::env::set_current_dir(dir.path())
 }
 
 fn run_in(dir: &AttemptDir) -> Result<(), RunnerError> {

@@ -4,16 +4,16 @@ use std::io::{self, Read};
 
 use archyard_model::convert::{self, JobSpec};
 use archyard_model::{AttemptId, Failure, FailureClass, Invalid};
-use prost::Message as _;
+use prost::Message;
 use secrecy::SecretString;
 
-use crate::attempt::{AttemptDir, Credentials};
+use crate::attempt::{AttemptDir, Call, Credentials};
 use crate::engine::Credential;
 use crate::layout::Layout;
 use crate::scheduler::Scheduler;
 
-/// All credentials of one attempt.
-const CREDENTIALS_BYTES: u64 = 1024 * 1024;
+/// One message on standard input: all credentials of one attempt.
+const MESSAGE_BYTES: u64 = 1024 * 1024;
 
 /// The attempt, the job, and where everything is.
 #[derive(Debug)]
@@ -75,17 +75,15 @@ impl Order {
     }
 }
 
-/// Reads one length-delimited message, and no byte after it. None at all is none.
+/// Which attempt a runner that was started ahead is to run. None when nobody calls any more.
+pub(super) fn call(input: &mut impl Read) -> io::Result<Option<AttemptId>> {
+    let Some(call) = message::<Call>(input)? else { return Ok(None) };
+    convert::attempt_from_proto(call.attempt).map(Some).map_err(io::Error::other)
+}
+
+/// All credentials of the attempt. No message at all is none.
 pub(super) fn credentials(input: &mut impl Read) -> Result<Vec<Credential>, OrderError> {
-    let Some(length) = length(input).map_err(OrderError::Credentials)? else { return Ok(Vec::new()) };
-    if length > CREDENTIALS_BYTES {
-        let problem = format!("{length} bytes are too many; at most {CREDENTIALS_BYTES} are taken");
-        return Err(OrderError::Credentials(io::Error::other(problem)));
-    }
-    let mut bytes = vec![0; usize::try_from(length).unwrap_or_default()];
-    input.read_exact(&mut bytes).map_err(OrderError::Credentials)?;
-    let message = Credentials::decode(bytes.as_slice())
-        .map_err(|error| OrderError::Credentials(io::Error::other(error)))?;
+    let message = message::<Credentials>(input).map_err(OrderError::Credentials)?;
     let credential = |registry: archyard_proto::v1::RegistryCredential| {
         // An identity token goes without a user.
         let by_token = !registry.identity_token.is_empty();
@@ -96,7 +94,19 @@ pub(super) fn credentials(input: &mut impl Read) -> Result<Vec<Credential>, Orde
         };
         Credential { host: registry.host, username, secret: SecretString::from(secret) }
     };
-    Ok(message.registries.into_iter().map(credential).collect())
+    Ok(message.unwrap_or_default().registries.into_iter().map(credential).collect())
+}
+
+/// Reads one length-delimited message, and no byte after it; none where the input has ended.
+fn message<M: Message + Default>(input: &mut impl Read) -> io::Result<Option<M>> {
+    let Some(length) = length(input)? else { return Ok(None) };
+    if length > MESSAGE_BYTES {
+        let problem = format!("{length} bytes are too many; at most {MESSAGE_BYTES} are taken");
+        return Err(io::Error::other(problem));
+    }
+    let mut bytes = vec![0; usize::try_from(length).unwrap_or_default()];
+    input.read_exact(&mut bytes)?;
+    M::decode(bytes.as_slice()).map(Some).map_err(io::Error::other)
 }
 
 /// A varint, byte by byte: nothing behind it may be taken from the stream.
@@ -138,6 +148,19 @@ mod tests {
         assert_eq!(input, b"more");
         assert_eq!((read[0].username.as_str(), read[0].secret.expose_secret().len()), ("u", 300));
         assert_eq!((read[1].username.as_str(), read[1].secret.expose_secret()), ("", "t"));
+    }
+
+    #[test]
+    fn a_call_comes_before_the_credentials() {
+        let attempt = AttemptId::from_file_name("01M87KVWJ1HEMC1EZ0Y48B4CVT-0-3").unwrap();
+        let sent = Call { attempt: Some(convert::attempt_to_proto(attempt)) };
+        let bytes = [sent.encode_length_delimited_to_vec(), b"more".to_vec()].concat();
+        let mut input = bytes.as_slice();
+        assert_eq!((call(&mut input).unwrap(), input), (Some(attempt), b"more".as_slice()));
+        assert_eq!(call(&mut io::empty()).unwrap(), None);
+        for bad in [&[0][..], &bytes[..9], b"\x02no"] {
+            assert!(call(&mut &*bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

@@ -50,7 +50,7 @@ async fn run(farm: &mut Farm, spec: &JobSpec) -> (proto::AttemptResult, Vec<Fram
 }
 
 fn real() -> Farm {
-    Farm::with(|config| config.runner_command = Farm::real_runner())
+    Farm::with(Farm::real_runner)
 }
 
 fn output(frames: &[Frame]) -> String {
@@ -206,7 +206,7 @@ async fn a_step_outlives_agent_and_scheduler() {
 #[tokio::test]
 async fn a_tethered_runner_ends_with_its_agent() {
     let mut farm = Farm::with(|config| {
-        config.runner_command = Farm::real_runner();
+        Farm::real_runner(config);
         config.on_exit = OnExit::Stop;
     });
     let (_control, id, _) = start_sleeping(&mut farm, 3602).await;

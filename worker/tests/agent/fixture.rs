@@ -1,6 +1,5 @@
 //! One worker in a folder of its own.
 
-use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -77,6 +76,8 @@ impl Farm {
             WorkerConfig::new(at, engine, folder.path().join("data"), "worker-1".parse().unwrap());
         config.slots = Some(2);
         config.runner_command = script.command();
+        // Scripts are started for their attempt.
+        config.warm_runner = false;
         change(&mut config);
         let mut farm = Self {
             scheduler,
@@ -90,9 +91,10 @@ impl Farm {
         farm
     }
 
-    /// The program's own runner.
-    pub(crate) fn real_runner() -> Vec<OsString> {
-        vec![coordinates().archyard.into(), "runner".into()]
+    /// Has attempts run by the program's own runner.
+    pub(crate) fn real_runner(config: &mut WorkerConfig) {
+        config.runner_command = vec![coordinates().archyard.into(), "runner".into()];
+        config.warm_runner = true;
     }
 
     pub(crate) fn start_agent(&mut self) {

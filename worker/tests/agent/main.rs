@@ -12,3 +12,4 @@ mod results;
 mod scheduler;
 mod script;
 mod spooling;
+mod warming;
