@@ -12,10 +12,12 @@ mod manifest;
 mod registry;
 mod stall;
 
+use std::time::SystemTime;
+
 use archyard_model::build::PushedManifest;
 use archyard_model::{Sha256, limits};
 use archyard_proto::v1::LogFrame;
-use archyard_proto::v1::log_frame::{Frame, Status};
+use archyard_proto::v1::log_frame::{Frame, Status, Vertex};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -35,13 +37,18 @@ pub(super) async fn push(
     progress: mpsc::Sender<LogFrame>,
     cancel: CancellationToken,
 ) -> Result<Pushed, PushError> {
-    let told = Told(progress);
+    let told =
+        Told { sender: progress, started: SystemTime::now(), repositories: request.repositories.join(", ") };
+    told.step(None, "").await;
     let pushing = push_all(engine, &request, &told);
-    tokio::select! {
+    let pushed = tokio::select! {
         biased;
         () = cancel.cancelled() => Err(PushError::Canceled),
         pushed = pushing => pushed.map_err(|error| error.blame()),
-    }
+    };
+    let error = pushed.as_ref().err().map(ToString::to_string).unwrap_or_default();
+    told.step(Some(SystemTime::now()), &error).await;
+    pushed
 }
 
 async fn push_all(engine: &bollard::Docker, request: &PushRequest, told: &Told) -> Result<Pushed, Error> {
@@ -104,23 +111,46 @@ async fn take(
     cache.image(image)?.ok_or(Error::Archive("it lacks the image's config or a layer".to_owned()))
 }
 
+/// The step of the log that a push is: BuildKit knows nothing of it.
+const STEP: &str = "push";
+
 /// Where progress is told.
-struct Told(mpsc::Sender<LogFrame>);
+struct Told {
+    sender: mpsc::Sender<LogFrame>,
+    started: SystemTime,
+    repositories: String,
+}
 
 impl Told {
+    /// The push as a step of the log: begun, or over.
+    async fn step(&self, completed: Option<SystemTime>, error: &str) {
+        let vertex = Vertex {
+            digest: STEP.to_owned(),
+            name: format!("pushing to {}", self.repositories),
+            cached: false,
+            started_at: Some(self.started.into()),
+            completed_at: completed.map(Into::into),
+            error: error.to_owned(),
+        };
+        self.send(Frame::Vertex(vertex)).await;
+    }
+
     /// How far a transfer is; `total` 0 where that is not known.
     async fn transfer(&self, name: &str, current: u64, total: u64, completed: bool) {
         let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
         let status = Status {
-            vertex: "push".to_owned(),
+            vertex: STEP.to_owned(),
             name: name.chars().take(limits::ERROR_VALUE_BYTES).collect(),
             current_bytes: signed(current),
             total_bytes: signed(total),
             completed,
         };
-        let frame =
-            LogFrame { at: Some(std::time::SystemTime::now().into()), frame: Some(Frame::Status(status)) };
+        self.send(Frame::Status(status)).await;
+    }
+
+    async fn send(&self, frame: Frame) {
+        let frame = LogFrame { at: Some(SystemTime::now().into()), frame: Some(frame) };
         // Nobody listens any more: the push goes on without.
-        self.0.send(frame).await.ok();
+        self.sender.send(frame).await.ok();
     }
 }
