@@ -136,6 +136,9 @@ fn a_run_that_fails_shows_its_line_its_output_and_its_code() {
         "Dockerfile:3",
     ]);
     let record = farm.show(&farm.newest_build().unwrap());
+    // The excerpt is what the user wrote, not what the lock made of it.
+    let excerpt = record["jobs"][0]["failure"]["detail"].as_str().unwrap();
+    assert!(excerpt.contains(&format!("FROM {}\n", farm.env.base.reference)), "{excerpt}");
     let attempts = record["jobs"][0]["attempts"].as_array().unwrap();
     assert_eq!(attempts.len(), 1, "a user's own failure is never tried again: {record:#}");
     assert_eq!(attempts[0]["failure"]["exit_code"], 7);

@@ -79,7 +79,10 @@ pub(super) fn judge(status: &Status, progress: &Progress, request: &BuildRequest
     let mut failure =
         Failure::new(verdict.class, verdict.code, one_line(&format!("{place}{}", verdict.message)));
     if let Some(lines) = lines {
-        failure = failure.with_detail(excerpt(name, &dockerfile, &lines));
+        // Pinning keeps lines where they are, unless a base was written over several.
+        let written = String::from_utf8_lossy(&request.written);
+        let same_lines = written.lines().count() == dockerfile.lines().count();
+        failure = failure.with_detail(excerpt(name, if same_lines { &written } else { &dockerfile }, &lines));
     }
     if let Some(code) = verdict.exit_code {
         failure = failure.with_exit_code(code);

@@ -17,6 +17,8 @@ pub struct BuildRequest {
     pub platform: Platform,
     /// The Dockerfile's bytes, its bases already pinned.
     pub dockerfile: Bytes,
+    /// The same as its user wrote it: what failures show.
+    pub written: Bytes,
     /// As the user named it; its last component is what BuildKit's messages show.
     pub dockerfile_name: String,
     /// Stage to build; none for the last.

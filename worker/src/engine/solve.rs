@@ -64,6 +64,7 @@ mod tests {
             build_ref: "b".to_owned(),
             platform: "linux/arm/v7".parse().unwrap(),
             dockerfile: bytes::Bytes::new(),
+            written: bytes::Bytes::new(),
             dockerfile_name: "docker/app.Dockerfile".to_owned(),
             target: None,
             build_args: BTreeMap::new(),

@@ -35,6 +35,8 @@ pub(super) async fn run(
     let build = engine.build(request, context.clone(), log.sender(), cancel.clone());
     let build = async { build.await.map_err(BuildError::into_failure) };
     let ((), built) = tokio::try_join!(read, build)?;
+    // To free many thousand entries takes a while, and nobody is to wait for it.
+    drop(tokio::task::spawn_blocking(move || drop(context)));
     images.keep(built.image);
     tracing::info!(image = %built.image, steps = built.steps, cached = built.cached_steps, "built");
 
@@ -44,7 +46,7 @@ pub(super) async fn run(
     }
 }
 
-/// The pinned Dockerfile, and the context.
+/// The Dockerfile as its user wrote it, and the context.
 async fn bring(order: &Order, log: &Log, cancel: &CancellationToken) -> Result<(Bytes, Context), CacheError> {
     let spec = &order.spec;
     let detail = format!("{} files, {} bytes", spec.context.files, spec.context.total_bytes);
@@ -54,16 +56,17 @@ async fn bring(order: &Order, log: &Log, cancel: &CancellationToken) -> Result<(
     let mut downloads = Downloads::new(order.scheduler.clone(), cancel.clone());
     let dockerfile = cache.small_blob(&spec.dockerfile, limits::DOCKERFILE_BYTES, &mut downloads).await?;
     let context = cache.context(&spec.context, &mut downloads).await?;
-    Ok((spec.pin(&dockerfile).into(), context))
+    Ok((dockerfile.into(), context))
 }
 
-fn request(order: &Order, dockerfile: Bytes, credentials: Vec<Credential>) -> BuildRequest {
+fn request(order: &Order, written: Bytes, credentials: Vec<Credential>) -> BuildRequest {
     let spec = &order.spec;
     let namespace = format!("{}/{}", spec.pool, spec.project);
     BuildRequest {
         build_ref: order.attempt.file_name(),
         platform: spec.platform.clone(),
-        dockerfile,
+        dockerfile: spec.pin(&written).into(),
+        written,
         dockerfile_name: spec.dockerfile_name.clone(),
         target: spec.target.clone(),
         build_args: spec.build_args.clone(),

@@ -147,6 +147,7 @@ pub(crate) fn request(dockerfile: &str) -> BuildRequest {
         build_ref: unique("build"),
         platform: "linux/amd64".parse().unwrap(),
         dockerfile: dockerfile.to_owned().into(),
+        written: dockerfile.to_owned().into(),
         dockerfile_name: "Dockerfile".to_owned(),
         target: None,
         build_args: Default::default(),
