@@ -101,8 +101,10 @@ impl Worker {
     ///
     /// # Errors
     /// When the worker cannot start; nothing was dialed then.
-    pub async fn run(config: WorkerConfig, shutdown: CancellationToken) -> Result<(), WorkerError> {
+    pub async fn run(mut config: WorkerConfig, shutdown: CancellationToken) -> Result<(), WorkerError> {
         config.check()?;
+        // Measured once: a lease is not kept waiting for it.
+        config.slots = Some(config.slots());
         let engine = DockerEngine::connect(&config.engine)?;
         let layout = Layout::at(&config.data_dir);
         let disk = |error| WorkerError::DataDir { path: config.data_dir.clone(), error };
