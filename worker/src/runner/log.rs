@@ -2,19 +2,22 @@
 
 use std::io;
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use archyard_model::{Failure, FailureClass};
 use archyard_proto::v1::LogFrame;
 use archyard_proto::v1::log_frame::{Frame, PhaseStarted};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::spool::Writer;
 
 /// Frames between the Engine and the disk.
 const QUEUE: usize = 256;
+/// How long a frame may wait for others: nobody who reads along notices. The end of the log waits for nothing.
+const GATHERING: Duration = Duration::from_millis(20);
 
 /// Takes frames, and has them on disk soon after.
 #[derive(Debug)]
@@ -84,11 +87,13 @@ pub(super) fn failure(spool: &Path, error: &io::Error) -> Failure {
     }
 }
 
-/// Writes until every sender is gone. What waits together is written together.
+/// Writes until every sender is gone. What comes within a moment is written together: each write wakes the agent,
+/// the scheduler and every reader, on processors that the build needs.
 async fn write(mut writer: Writer, mut frames: mpsc::Receiver<LogFrame>) -> io::Result<()> {
     while let Some(frame) = frames.recv().await {
         writer.append(frame)?;
-        while let Ok(frame) = frames.try_recv() {
+        let flush_at = Instant::now() + GATHERING;
+        while let Ok(Some(frame)) = timeout_at(flush_at, frames.recv()).await {
             writer.append(frame)?;
         }
         writer.flush()?;
