@@ -88,12 +88,19 @@ impl ContextManifest {
 
     /// The digest that makes two contexts the same: everything but modification times.
     pub fn digest(&self) -> Blake3 {
+        // Small parts are gathered: the hash is fast only on long runs of bytes.
+        const GATHERED_BYTES: usize = 64 * 1024;
         let mut hasher = blake3::Hasher::new_derive_key("archyard context v1");
-        let mut part = |bytes: &[u8]| {
-            hasher.update(&(bytes.len() as u64).to_le_bytes());
-            hasher.update(bytes);
-        };
+        let mut gathered = Vec::with_capacity(2 * GATHERED_BYTES);
         for entry in &self.entries {
+            if gathered.len() >= GATHERED_BYTES {
+                hasher.update(&gathered);
+                gathered.clear();
+            }
+            let mut part = |bytes: &[u8]| {
+                gathered.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+                gathered.extend_from_slice(bytes);
+            };
             part(&entry.path);
             part(&entry.mode.to_le_bytes());
             match &entry.kind {
@@ -118,6 +125,7 @@ impl ContextManifest {
                 part(value);
             }
         }
+        hasher.update(&gathered);
         hasher.finalize().into()
     }
 
@@ -161,6 +169,11 @@ impl ContextManifest {
 
     /// What a plan holds of this context. `encoded` is what [`encode`](Self::encode) gave.
     pub fn to_ref(&self, encoded: &[u8]) -> ContextRef {
+        self.to_ref_of(self.digest(), Blake3::of(encoded))
+    }
+
+    /// The same, of [`digest`](Self::digest) and the digest of what [`encode`](Self::encode) gave.
+    pub fn to_ref_of(&self, digest: Blake3, manifest_digest: Blake3) -> ContextRef {
         let (mut files, mut total_bytes) = (0, 0);
         for entry in &self.entries {
             if let EntryKind::File { size, .. } = entry.kind {
@@ -168,7 +181,7 @@ impl ContextManifest {
                 total_bytes += size;
             }
         }
-        ContextRef { digest: self.digest(), manifest_digest: Blake3::of(encoded), files, total_bytes }
+        ContextRef { digest, manifest_digest, files, total_bytes }
     }
 
     fn check(&self) -> Result<(), Invalid> {

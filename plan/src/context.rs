@@ -46,10 +46,14 @@ pub fn scan(root: &Path, ignore: &Ignore, cache: Option<&Path>) -> Result<Snapsh
     let started = SystemTime::now();
     let fd: OwnedFd = File::open(root).map_err(|error| Error::read(root, error))?.into();
     let threads = std::thread::available_parallelism().map_or(1, NonZero::get).min(16);
-    let found = walk::walk(&fd, ignore, threads)?;
+    let (found, mut cache) = std::thread::scope(|scope| {
+        let cache = scope.spawn(|| Cache::load(cache, root));
+        let found = walk::walk(&fd, ignore, threads);
+        (found, cache.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    });
+    let found = found?;
     check_size(&found)?;
     let first_names = first_names(&found);
-    let mut cache = Cache::load(cache, root);
     let mut known: Vec<Option<Hashed>> = Vec::new();
     let mut pending = Vec::new();
     for (at, entry) in found.iter().enumerate() {
@@ -66,17 +70,13 @@ pub fn scan(root: &Path, ignore: &Ignore, cache: Option<&Path>) -> Result<Snapsh
     }
     cache.save(started, found.iter().zip(&known));
     let entries = entries(found, known, &first_names);
-    let manifest = ContextManifest::new(entries)?;
-    let encoded = manifest.encode();
-    if encoded.len() as u64 > limits::CONTEXT_MANIFEST_BYTES {
-        return Err(Invalid::new(
-            "context",
-            encoded.len(),
-            "its list of files is too long; use a .dockerignore",
-        )
-        .into());
+    let snapshot = Snapshot::new(ContextManifest::new(entries)?, fd);
+    let length = snapshot.encoded.len();
+    if length as u64 > limits::CONTEXT_MANIFEST_BYTES {
+        let problem = "its list of files is too long; use a .dockerignore";
+        return Err(Invalid::new("context", length, problem).into());
     }
-    Ok(Snapshot::new(manifest, encoded, fd))
+    Ok(snapshot)
 }
 
 /// Refuses before anything is read what would be refused after.

@@ -42,8 +42,16 @@ pub struct BlobSource<'a> {
 }
 
 impl Snapshot {
-    pub(super) fn new(manifest: ContextManifest, encoded: Vec<u8>, root: OwnedFd) -> Self {
-        let reference = manifest.to_ref(&encoded);
+    /// Of a manifest and the open root that its files are read from.
+    pub(super) fn new(manifest: ContextManifest, root: OwnedFd) -> Self {
+        // Two passes over all entries, side by side.
+        let (encoded, reference) = std::thread::scope(|scope| {
+            let digest = scope.spawn(|| manifest.digest());
+            let encoded = manifest.encode();
+            let manifest_digest = Blake3::of(&encoded);
+            let digest = digest.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            (encoded, manifest.to_ref_of(digest, manifest_digest))
+        });
         Self { manifest, encoded, reference, root, by_digest: OnceLock::new() }
     }
 
