@@ -22,7 +22,7 @@ use crate::attempt::Call;
 /// has to do first comes first.
 const RUNNING: Duration = Duration::from_secs(1);
 /// The same while none runs: whoever waited for the last one has heard of it by then.
-const AT_REST: Duration = Duration::from_millis(20);
+const AT_REST: Duration = Duration::from_millis(3);
 
 /// The runner that waits.
 #[derive(Debug, Default)]
