@@ -86,7 +86,7 @@ fn run_in(dir: &AttemptDir) -> Result<(), RunnerError> {
     }
     leave_session();
     dir.set_pid(std::process::id())?;
-    let id = order::attempt(dir)?;
+    let (id, told) = order::assignment(dir)?;
     let span = tracing::info_span!(
         "attempt",
         build = %id.job.build,
@@ -95,7 +95,7 @@ fn run_in(dir: &AttemptDir) -> Result<(), RunnerError> {
         worker = tracing::field::Empty,
     );
     let _in_span = span.enter();
-    let outcome = Order::read(dir).map_err(OrderError::into_failure).and_then(|order| {
+    let outcome = Order::of(id, told).map_err(OrderError::into_failure).and_then(|order| {
         span.record("worker", order.worker.as_str());
         let credentials = order::credentials(&mut io::stdin().lock()).map_err(OrderError::into_failure)?;
         in_runtime(dir, &order, credentials)

@@ -7,7 +7,7 @@ use archyard_model::{AttemptId, Failure, FailureClass, Invalid};
 use prost::Message;
 use secrecy::SecretString;
 
-use crate::attempt::{AttemptDir, Call, Credentials};
+use crate::attempt::{Assignment, AttemptDir, Call, Credentials};
 use crate::engine::Credential;
 use crate::layout::Layout;
 use crate::scheduler::Scheduler;
@@ -48,18 +48,18 @@ impl OrderError {
     }
 }
 
-/// Whose folder this is.
-pub(super) fn attempt(dir: &AttemptDir) -> Result<AttemptId, OrderError> {
-    let assignment = dir.assignment()?.ok_or(OrderError::Missing)?;
-    Ok(convert::attempt_from_proto(assignment.attempt)?)
+/// What the agent wrote, and whose folder this is.
+pub(super) fn assignment(dir: &AttemptDir) -> Result<(AttemptId, Assignment), OrderError> {
+    let mut told = dir.assignment()?.ok_or(OrderError::Missing)?;
+    Ok((convert::attempt_from_proto(told.attempt.take())?, told))
 }
 
 impl Order {
-    pub(super) fn read(dir: &AttemptDir) -> Result<Self, OrderError> {
-        let told = dir.assignment()?.ok_or(OrderError::Missing)?;
+    /// The order to run `attempt` that an agent wrote.
+    pub(super) fn of(attempt: AttemptId, told: Assignment) -> Result<Self, OrderError> {
         let spec = told.spec.ok_or_else(|| Invalid::new("spec", "", "it is missing"))?;
         Ok(Self {
-            attempt: convert::attempt_from_proto(told.attempt)?,
+            attempt,
             spec: convert::spec_from_proto(spec)?,
             worker: told.worker,
             scheduler: Scheduler {
