@@ -101,12 +101,13 @@ fn run_in(dir: &AttemptDir) -> Result<(), RunnerError> {
         in_runtime(dir, &order, credentials)
     });
     let result = result(id, outcome, dir.spool_bytes());
-    dir.set_result(&result)?;
+    // Said first: whoever has the result may read this log at once.
     tracing::info!(
         log_bytes = result.log_bytes,
         failure = result.failure.as_ref().map(|failure| failure.code.as_str()),
         "the attempt has ended"
     );
+    dir.set_result(&result)?;
     Ok(())
 }
 
