@@ -5,7 +5,8 @@ use std::fmt;
 use jiff::Timestamp;
 
 use crate::{
-    BuildId, FencingToken, Lock, Plan, Platform, Principal, Reference, RequestId, Sha256, WorkerName, limits,
+    Artifact, BuildId, FencingToken, Inspection, Lock, Plan, Platform, Principal, Reference, RequestId,
+    Sha256, SmokeOutcome, WorkerName, limits,
 };
 
 /// Where a build stands. The last four are terminal.
@@ -157,13 +158,19 @@ fn cut(mut text: String, max: usize) -> String {
     text
 }
 
-/// What a job left in the registry, or on its worker for `check`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What a job left in the registry, with the scheduler, or on its worker for `check`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ImageResult {
-    /// The OCI manifest, when it was pushed.
+    /// The OCI manifest, when it was pushed, or is one of the artifacts.
     pub manifest: Option<PushedManifest>,
     /// The image ID.
     pub config_digest: Option<Sha256>,
+    /// What was found in it.
+    pub inspection: Option<Inspection>,
+    /// What became of its smoke tests.
+    pub smoke: SmokeOutcome,
+    /// For the client to fetch: an image's config, layers from the lowest, and manifest; or one tar.
+    pub artifacts: Vec<Artifact>,
 }
 
 /// An OCI manifest in a registry.
@@ -209,6 +216,28 @@ pub struct JobRecord {
     pub result: Option<ImageResult>,
     /// Otherwise.
     pub failure: Option<Failure>,
+    /// The platform of the worker it was built on, where that is another than its own.
+    pub cross: Option<Platform>,
+    /// Not built here: another build's result was taken over.
+    pub carried: bool,
+}
+
+/// What a build has of the build it starts from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OriginKind {
+    /// It builds again what failed there, under the same lock.
+    Rerun,
+    /// It gives that one's very digests other tags.
+    Promotion,
+}
+
+/// The build that another one starts from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Origin {
+    /// What it has of it.
+    pub kind: OriginKind,
+    /// Which.
+    pub build: BuildId,
 }
 
 /// One tag's fate.
@@ -253,4 +282,6 @@ pub struct BuildRecord {
     pub tags: Vec<TagRecord>,
     /// The last event's number.
     pub events: u64,
+    /// The build it starts from; none for one of its own.
+    pub origin: Option<Origin>,
 }

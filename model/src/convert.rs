@@ -3,6 +3,7 @@
 //! `*_to_proto` cannot fail. `*_from_proto` is the edge: it checks everything a stranger could get wrong, names
 //! the field as the `.proto` does, and is the only way from a message to the types of this crate.
 
+mod checks;
 mod plan;
 mod record;
 mod spec;
@@ -11,7 +12,7 @@ pub use plan::{lock_from_proto, lock_to_proto, plan_from_proto, plan_to_proto};
 pub use record::{
     build_state_from_proto, build_state_to_proto, event_from_proto, event_to_proto, failure_from_proto,
     failure_to_proto, image_from_proto, image_to_proto, job_state_from_proto, job_state_to_proto,
-    record_from_proto, record_to_proto, tag_from_proto, tag_to_proto,
+    origin_from_proto, origin_to_proto, record_from_proto, record_to_proto, tag_from_proto, tag_to_proto,
 };
 pub use spec::{JobSpec, offer_from_proto, offer_to_proto, spec_from_proto, spec_to_proto};
 

@@ -4,7 +4,9 @@
 //! This crate does no I/O and holds no state; `convert` turns what came over the wire into these types, and
 //! says which field was wrong and what would be right.
 
+pub mod annotation;
 pub mod build;
+pub mod checks;
 pub mod context;
 pub mod convert;
 pub mod digest;
@@ -18,10 +20,12 @@ pub mod platform;
 pub mod reference;
 pub mod worker;
 
+pub use annotation::{Annotation, AnnotationLevel};
 pub use build::{
-    AttemptRecord, BuildRecord, BuildState, Failure, FailureClass, ImageResult, JobRecord, JobState,
-    TagRecord,
+    AttemptRecord, BuildRecord, BuildState, Failure, FailureClass, ImageResult, JobRecord, JobState, Origin,
+    OriginKind, TagRecord,
 };
+pub use checks::{Artifact, Checks, ForeignFile, ForeignPolicy, Inspection, SmokeOutcome};
 pub use context::{ContextEntry, ContextManifest, ContextRef, EntryKind};
 pub use digest::{Blake3, Sha256};
 pub use event::{BuildEvent, EventKind};

@@ -25,6 +25,37 @@ pub const PLAN_REGISTRIES: usize = 64;
 /// An encoded plan.
 pub const PLAN_BYTES: usize = 1024 * 1024;
 
+/// Annotations of one build.
+pub const PLAN_ANNOTATIONS: usize = 512;
+/// Keys and values of all annotations.
+pub const PLAN_ANNOTATIONS_BYTES: usize = 64 * 1024;
+
+// --- what an image is put to ---
+/// Smoke tests of one build.
+pub const SMOKE_TESTS: usize = 16;
+/// The words of one smoke test.
+pub const SMOKE_TEST_BYTES: usize = 4 * 1024;
+/// How long a smoke test may take when its plan does not say.
+pub const SMOKE_TIMEOUT: Duration = Duration::from_secs(60);
+/// The least and the most a plan may give it.
+pub const SMOKE_TIMEOUT_MIN: Duration = Duration::from_secs(1);
+/// See [`SMOKE_TIMEOUT_MIN`].
+pub const SMOKE_TIMEOUT_MAX: Duration = Duration::from_secs(60 * 60);
+/// Memory of a smoke test when its plan does not say, in bytes.
+pub const SMOKE_MEMORY_BYTES: u64 = 512 * 1024 * 1024;
+/// The least and the most a plan may give it.
+pub const SMOKE_MEMORY_MIN_BYTES: u64 = 16 * 1024 * 1024;
+/// See [`SMOKE_MEMORY_MIN_BYTES`].
+pub const SMOKE_MEMORY_MAX_BYTES: u64 = 64 * 1024 * 1024 * 1024;
+/// Globs of executables that may be of another machine.
+pub const FOREIGN_GLOBS: usize = 64;
+/// One of them.
+pub const FOREIGN_GLOB_BYTES: usize = 1024;
+/// Executables of other machines that a result names.
+pub const INSPECT_FOREIGN_LISTED: usize = 100;
+/// Blobs that one job hands to the client: the layers of an image, its config and its manifest.
+pub const ARTIFACTS: usize = 1024;
+
 // --- contexts and blobs ---
 /// Entries of a context: files, directories and links.
 pub const CONTEXT_ENTRIES: usize = 1_000_000;

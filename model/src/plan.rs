@@ -1,11 +1,13 @@
 //! A build fully resolved before it is submitted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Blake3, ContextRef, Platform, ProjectName, Reference};
+use crate::{
+    Annotation, AnnotationLevel, Blake3, BuildId, Checks, ContextRef, Platform, ProjectName, Reference,
+};
 
 /// What a build is asked to leave behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -15,6 +17,33 @@ pub enum Output {
     Check,
     /// Push by digest per platform, then one index under every tag.
     Push,
+    /// As push, into [`Plan::staging`] under a retention tag, for a later promotion.
+    Candidate,
+    /// One OCI layout over all platforms, back to the client.
+    Oci,
+    /// The same, into the client's own Engine.
+    Load,
+    /// Each platform's root file system, as files at the client.
+    Local,
+    /// The same as one tar.
+    Tar,
+}
+
+impl Output {
+    /// Whether something is published in a registry.
+    pub fn publishes(self) -> bool {
+        matches!(self, Self::Push | Self::Candidate)
+    }
+
+    /// Whether workers leave something with the scheduler for the client to fetch.
+    pub fn returns(self) -> bool {
+        matches!(self, Self::Oci | Self::Load | Self::Local | Self::Tar)
+    }
+
+    /// Whether what it leaves is files, rather than an image that somebody runs.
+    pub fn is_files(self) -> bool {
+        matches!(self, Self::Local | Self::Tar)
+    }
 }
 
 /// Why a Dockerfile names an image from outside the build.
@@ -91,17 +120,170 @@ pub struct Plan {
     pub insecure_registries: Vec<String>,
     /// Registries whose credentials the client supplies, and without which the build waits.
     pub credential_hosts: Vec<String>,
+    /// What each image must pass.
+    pub checks: Checks,
+    /// Positions in [`Plan::platforms`] on trial: built and checked as all are, but they neither hold the build up
+    /// nor enter the index. At least one platform is not.
+    pub trial: BTreeSet<u16>,
+    /// Positions that may be built by a worker of another platform when no native one is known.
+    pub cross: BTreeSet<u16>,
+    /// Of manifests and index.
+    pub annotations: Vec<Annotation>,
+    /// `host/name` that holds a candidate until it is promoted; for [`Output::Candidate`] alone.
+    pub staging: Option<String>,
 }
 
 impl Plan {
-    /// The repositories the manifests are pushed to: those of the tags, each once, as `host/name`.
+    /// The repositories the manifests are pushed to, each once, as `host/name`: those of the tags, or the staging
+    /// repository of a candidate.
     pub fn repositories(&self) -> Vec<String> {
-        if self.output == Output::Check {
-            return Vec::new();
+        match self.output {
+            Output::Push => {
+                let mut names: Vec<String> = self.tags.iter().map(Reference::name).collect();
+                names.sort();
+                names.dedup();
+                names
+            }
+            Output::Candidate => self.staging.iter().cloned().collect(),
+            Output::Check | Output::Oci | Output::Load | Output::Local | Output::Tar => Vec::new(),
         }
-        let mut names: Vec<String> = self.tags.iter().map(Reference::name).collect();
-        names.sort();
-        names.dedup();
-        names
+    }
+
+    /// The tags this plan moves as build `id`: its own, or a candidate's retention tag, which keeps registries from
+    /// collecting it.
+    pub fn published_tags(&self, id: BuildId) -> Vec<Reference> {
+        match (self.output, &self.staging) {
+            (Output::Push, _) => self.tags.clone(),
+            (Output::Candidate, Some(staging)) => {
+                let tag = format!("{staging}:candidate-{}", id.to_string().to_lowercase());
+                tag.parse().into_iter().collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Whether the job at this position is on trial.
+    pub fn is_trial(&self, job: u16) -> bool {
+        self.trial.contains(&job)
+    }
+
+    /// The annotations of this level for one platform; of the index where that is none. Of one key the last counts.
+    pub fn annotations(
+        &self,
+        level: AnnotationLevel,
+        platform: Option<&Platform>,
+    ) -> BTreeMap<String, String> {
+        let fits = |annotation: &&Annotation| {
+            annotation.level == level
+                && (annotation.platform.is_none() || annotation.platform.as_ref() == platform)
+        };
+        let pair = |annotation: &Annotation| (annotation.key.clone(), annotation.value.clone());
+        self.annotations.iter().filter(fits).map(pair).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::convert::{plan_from_proto, plan_to_proto};
+
+    fn plan() -> Plan {
+        Plan {
+            project: ProjectName::default(),
+            platforms: ["linux/amd64", "linux/arm64"].map(|text| text.parse().unwrap()).into(),
+            output: Output::Push,
+            tags: vec!["r.example/app:1".parse().unwrap(), "r.example/app:2".parse().unwrap()],
+            context: ContextRef {
+                digest: Blake3::of(b""),
+                manifest_digest: Blake3::of(b""),
+                files: 0,
+                total_bytes: 0,
+            },
+            dockerfile: Blake3::of(b""),
+            dockerfile_name: "Dockerfile".to_owned(),
+            target: None,
+            build_args: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            no_cache: false,
+            pull: false,
+            bases: Vec::new(),
+            insecure_registries: Vec::new(),
+            credential_hosts: Vec::new(),
+            checks: Checks { data_only: true, ..Checks::default() },
+            trial: [1].into(),
+            cross: [1].into(),
+            annotations: vec![annotation(AnnotationLevel::Manifest, Some("linux/arm64"), "a")],
+            staging: None,
+        }
+    }
+
+    fn annotation(level: AnnotationLevel, platform: Option<&str>, value: &str) -> Annotation {
+        let platform = platform.map(|text| text.parse().unwrap());
+        Annotation { level, platform, key: "k".to_owned(), value: value.to_owned() }
+    }
+
+    #[test]
+    fn plans_round_trip() {
+        let plan = plan();
+        assert_eq!(plan_from_proto(plan_to_proto(&plan)).unwrap(), plan);
+    }
+
+    #[test]
+    fn what_a_plan_of_before_lacks_has_defaults() {
+        let mut message = plan_to_proto(&plan());
+        (message.checks, message.trial) = (None, Vec::new());
+        let plan = plan_from_proto(message).unwrap();
+        assert_eq!(plan.checks, Checks::default());
+        assert!(!plan.is_trial(1));
+    }
+
+    #[test]
+    fn a_candidate_waits_under_a_tag_of_its_own() {
+        let id = BuildId::from_parts(7, 9);
+        let plan =
+            Plan { output: Output::Candidate, staging: Some("r.example/staging".to_owned()), ..plan() };
+        assert_eq!(plan.repositories(), ["r.example/staging"]);
+        let tags: Vec<_> = plan.published_tags(id).iter().map(Reference::to_string).collect();
+        assert_eq!(tags, [format!("r.example/staging:candidate-{}", id.to_string().to_lowercase())]);
+        assert!(Plan { output: Output::Check, ..plan }.published_tags(id).is_empty());
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        type Change = fn(&mut archyard_proto::v1::Plan);
+        let changes: [(Change, &str); 7] = [
+            (|plan| plan.trial = vec![0, 1], "plan.trial"),
+            (|plan| plan.trial = vec![2], "plan.trial"),
+            (|plan| plan.cross = vec![1, 1], "plan.cross"),
+            (|plan| plan.staging = "r.example/x".to_owned(), "plan.staging"),
+            (|plan| plan.output = archyard_proto::v1::OutputKind::Candidate.into(), "plan.staging"),
+            (|plan| plan.annotations[0].level = 2, "plan.annotations.platform"),
+            (
+                |plan| plan.checks.get_or_insert_default().smoke_tests = vec!["x".to_owned()],
+                "plan.checks.smoke_tests",
+            ),
+        ];
+        for (change, field) in changes {
+            let mut message = plan_to_proto(&plan());
+            change(&mut message);
+            assert_eq!(plan_from_proto(message).unwrap_err().field, field);
+        }
+    }
+
+    #[test]
+    fn annotations_are_a_platforms_own_or_everybodys() {
+        let annotations = vec![
+            annotation(AnnotationLevel::Manifest, None, "all"),
+            annotation(AnnotationLevel::Manifest, Some("linux/arm64"), "arm"),
+            annotation(AnnotationLevel::Index, None, "index"),
+        ];
+        let plan = Plan { annotations, ..plan() };
+        let of = |level, platform: Option<usize>| {
+            plan.annotations(level, platform.map(|at| &plan.platforms[at])).remove("k")
+        };
+        assert_eq!(of(AnnotationLevel::Manifest, Some(0)).as_deref(), Some("all"));
+        assert_eq!(of(AnnotationLevel::Manifest, Some(1)).as_deref(), Some("arm"));
+        assert_eq!(of(AnnotationLevel::Index, None).as_deref(), Some("index"));
+        assert_eq!(of(AnnotationLevel::ManifestDescriptor, Some(0)), None);
     }
 }

@@ -127,6 +127,11 @@ pub fn plan(request: &PlanRequest, host: &Host<'_>) -> Result<Planned, Error> {
         bases: found.bases,
         insecure_registries,
         credential_hosts,
+        checks: archyard_model::Checks::default(),
+        trial: std::collections::BTreeSet::new(),
+        cross: std::collections::BTreeSet::new(),
+        annotations: Vec::new(),
+        staging: None,
     };
     Ok(Planned { plan, snapshot, dockerfile: file.bytes, ignore_file, warnings })
 }

@@ -25,5 +25,10 @@ pub(crate) fn plan() -> Plan {
         bases: Vec::new(),
         insecure_registries: Vec::new(),
         credential_hosts: Vec::new(),
+        checks: archyard_model::Checks::default(),
+        trial: std::collections::BTreeSet::new(),
+        cross: std::collections::BTreeSet::new(),
+        annotations: Vec::new(),
+        staging: None,
     }
 }

@@ -87,8 +87,8 @@ fn index(board: &Board) -> Option<(archyard_model::Sha256, u64)> {
 
 fn image_id(plan: &Plan, board: &Board) -> Option<String> {
     match plan.output {
-        Output::Push => index(board).map(|(digest, _)| digest.to_string()),
-        Output::Check => board.lanes.first()?.result.as_ref()?.config_digest.map(|digest| digest.to_string()),
+        Output::Push | Output::Candidate => index(board).map(|(digest, _)| digest.to_string()),
+        _ => board.lanes.first()?.result.as_ref()?.config_digest.map(|digest| digest.to_string()),
     }
 }
 

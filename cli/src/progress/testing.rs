@@ -81,7 +81,8 @@ pub(crate) fn pushed(ms: Ms, job: u16) -> Update {
         size: 7,
         media_type: "application/vnd.oci.image.manifest.v1+json".to_owned(),
     };
-    let result = ImageResult { manifest: Some(manifest), config_digest: Some(digest(11)) };
+    let result =
+        ImageResult { manifest: Some(manifest), config_digest: Some(digest(11)), ..ImageResult::default() };
     event(8, ms, EventKind::JobEnded { job, state: JobState::Succeeded, result: Some(result), failure: None })
 }
 

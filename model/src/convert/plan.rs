@@ -1,12 +1,14 @@
 //! Plans and locks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use archyard_proto::v1 as proto;
 
+use super::checks::{annotation_to_proto, annotations_from_proto, checks_from_proto, checks_to_proto};
 use super::{at_most, job_index, platform_from_proto, platform_to_proto, required, text_at_most};
 use crate::{
-    Base, BaseKind, BaseUse, ContextRef, Invalid, Lock, LockedImage, Output, Plan, Reference, limits,
+    Base, BaseKind, BaseUse, ContextRef, Invalid, Lock, LockedImage, Output, Plan, Platform, Reference,
+    limits,
 };
 
 /// A plan's message.
@@ -27,6 +29,11 @@ pub fn plan_to_proto(plan: &Plan) -> proto::Plan {
         bases: plan.bases.iter().map(base_to_proto).collect(),
         insecure_registries: plan.insecure_registries.clone(),
         credential_hosts: plan.credential_hosts.clone(),
+        checks: Some(checks_to_proto(&plan.checks)),
+        trial: plan.trial.iter().copied().map(u32::from).collect(),
+        cross: plan.cross.iter().copied().map(u32::from).collect(),
+        annotations: plan.annotations.iter().map(annotation_to_proto).collect(),
+        staging: plan.staging.clone().unwrap_or_default(),
     }
 }
 
@@ -60,6 +67,20 @@ pub fn plan_from_proto(message: proto::Plan) -> Result<Plan, Invalid> {
     hosts("plan.credential_hosts", &message.credential_hosts)?;
     text_at_most("plan.dockerfile_name", &message.dockerfile_name, limits::CONTEXT_PATH_BYTES)?;
     text_at_most("plan.target", &message.target, 128)?;
+    let trial = positions("plan.trial", &message.trial, platforms.len())?;
+    if trial.len() == platforms.len() {
+        let problem = "every platform is on trial, and nothing would be published; take one off";
+        return Err(Invalid::new("plan.trial", list(&platforms), problem));
+    }
+    let cross = positions("plan.cross", &message.cross, platforms.len())?;
+    let annotations = annotations_from_proto("plan.annotations", message.annotations)?;
+    let stranger =
+        annotations.iter().find(|each| each.platform.as_ref().is_some_and(|p| !platforms.contains(p)));
+    if let Some(platform) = stranger.and_then(|each| each.platform.as_ref()) {
+        let problem = format!("the build has {}; annotate one of these", list(&platforms));
+        return Err(Invalid::new("plan.annotations.platform", platform, problem));
+    }
+    let staging = staging(&message.staging, output)?;
     Ok(Plan {
         project: message.project.parse().map_err(|error: Invalid| error.of("plan.project"))?,
         platforms,
@@ -79,6 +100,11 @@ pub fn plan_from_proto(message: proto::Plan) -> Result<Plan, Invalid> {
         bases,
         insecure_registries: message.insecure_registries,
         credential_hosts: message.credential_hosts,
+        checks: checks_from_proto("plan.checks", message.checks)?,
+        trial,
+        cross,
+        annotations,
+        staging,
     })
 }
 
@@ -119,6 +145,11 @@ pub(super) fn output_to_proto(output: Output) -> proto::OutputKind {
     match output {
         Output::Check => proto::OutputKind::Check,
         Output::Push => proto::OutputKind::Push,
+        Output::Candidate => proto::OutputKind::Candidate,
+        Output::Oci => proto::OutputKind::Oci,
+        Output::Load => proto::OutputKind::Load,
+        Output::Local => proto::OutputKind::Local,
+        Output::Tar => proto::OutputKind::Tar,
     }
 }
 
@@ -126,7 +157,15 @@ pub(super) fn output_from_proto(field: &str, output: proto::OutputKind) -> Resul
     match output {
         proto::OutputKind::Check => Ok(Output::Check),
         proto::OutputKind::Push => Ok(Output::Push),
-        proto::OutputKind::Unspecified => Err(Invalid::new(field, "unspecified", "expected CHECK or PUSH")),
+        proto::OutputKind::Candidate => Ok(Output::Candidate),
+        proto::OutputKind::Oci => Ok(Output::Oci),
+        proto::OutputKind::Load => Ok(Output::Load),
+        proto::OutputKind::Local => Ok(Output::Local),
+        proto::OutputKind::Tar => Ok(Output::Tar),
+        proto::OutputKind::Unspecified => {
+            let problem = "expected CHECK, PUSH, CANDIDATE, OCI, LOAD, LOCAL or TAR";
+            Err(Invalid::new(field, "unspecified", problem))
+        }
     }
 }
 
@@ -230,6 +269,45 @@ pub(super) fn base_from_proto(field: &str, message: proto::Base, jobs: usize) ->
         });
     }
     Ok(Base { kind, line: message.line, span: message.start..message.end, token: message.token, uses })
+}
+
+/// Positions in the plan's platforms, each once.
+fn positions(field: &str, given: &[u32], platforms: usize) -> Result<BTreeSet<u16>, Invalid> {
+    let mut positions = BTreeSet::new();
+    for index in given {
+        let position = job_index(field, *index)?;
+        if usize::from(position) >= platforms {
+            return Err(Invalid::new(field, index, format!("the plan has {platforms} platforms")));
+        }
+        if !positions.insert(position) {
+            return Err(Invalid::new(field, index, "it is named twice; name each position once"));
+        }
+    }
+    Ok(positions)
+}
+
+fn staging(given: &str, output: Output) -> Result<Option<String>, Invalid> {
+    let field = "plan.staging";
+    match (output, given) {
+        (Output::Candidate, "") => {
+            Err(Invalid::new(field, "", "a candidate needs a repository to wait in, as HOST/NAME"))
+        }
+        (Output::Candidate, name) => {
+            let reference: Reference = name.parse().map_err(|error: Invalid| error.of(field))?;
+            // A name alone is given the tag `latest`; whoever names another means something else.
+            if reference.digest().is_some() || reference.name() != name {
+                let problem = format!("expected a repository without tag or digest: {}", reference.name());
+                return Err(Invalid::new(field, name, problem));
+            }
+            Ok(Some(name.to_owned()))
+        }
+        (_, "") => Ok(None),
+        (_, name) => Err(Invalid::new(field, name, "only a candidate waits in a staging repository")),
+    }
+}
+
+fn list(platforms: &[Platform]) -> String {
+    platforms.iter().map(Platform::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn tags(given: &[String], output: Output) -> Result<Vec<Reference>, Invalid> {

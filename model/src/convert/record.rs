@@ -3,14 +3,18 @@
 use archyard_proto::v1 as proto;
 use proto::build_event::Event;
 
+use super::checks::{
+    artifact_from_proto, artifact_to_proto, inspection_from_proto, inspection_to_proto, smoke_from_proto,
+    smoke_to_proto,
+};
 use super::{
-    job_index, lock_from_proto, lock_to_proto, optional_time, plan_from_proto, plan_to_proto,
+    at_most, job_index, lock_from_proto, lock_to_proto, optional_time, plan_from_proto, plan_to_proto,
     platform_from_proto, platform_to_proto, required, time_from_proto, time_to_proto,
 };
 use crate::build::PushedManifest;
 use crate::{
     AttemptRecord, BuildEvent, BuildRecord, BuildState, EventKind, Failure, FailureClass, FencingToken,
-    ImageResult, Invalid, JobRecord, JobState, TagRecord,
+    ImageResult, Invalid, JobRecord, JobState, Origin, OriginKind, TagRecord, limits,
 };
 
 /// A build state's number.
@@ -107,11 +111,16 @@ pub fn image_to_proto(image: &ImageResult) -> proto::ImageResult {
         media_type: manifest.map(|m| m.media_type.clone()).unwrap_or_default(),
         config_digest: image.config_digest.map(|d| d.to_string()).unwrap_or_default(),
         repository: String::new(),
+        inspection: image.inspection.as_ref().map(inspection_to_proto),
+        smoke: smoke_to_proto(image.smoke).into(),
+        artifacts: image.artifacts.iter().map(artifact_to_proto).collect(),
     }
 }
 
 /// A result from its message.
 pub fn image_from_proto(message: proto::ImageResult) -> Result<ImageResult, Invalid> {
+    let smoke = smoke_from_proto(message.smoke());
+    at_most("image.artifacts", message.artifacts.len(), limits::ARTIFACTS)?;
     let manifest = if message.manifest_digest.is_empty() {
         None
     } else {
@@ -127,7 +136,34 @@ pub fn image_from_proto(message: proto::ImageResult) -> Result<ImageResult, Inva
     let config_digest = (!message.config_digest.is_empty())
         .then(|| message.config_digest.parse().map_err(|error: Invalid| error.of("image.config_digest")))
         .transpose()?;
-    Ok(ImageResult { manifest, config_digest })
+    Ok(ImageResult {
+        manifest,
+        config_digest,
+        inspection: message.inspection.map(inspection_from_proto).transpose()?,
+        smoke,
+        artifacts: message.artifacts.into_iter().map(artifact_from_proto).collect::<Result<_, _>>()?,
+    })
+}
+
+/// An origin's message.
+pub fn origin_to_proto(origin: Origin) -> proto::Origin {
+    let kind = match origin.kind {
+        OriginKind::Rerun => proto::OriginKind::Rerun,
+        OriginKind::Promotion => proto::OriginKind::Promotion,
+    };
+    proto::Origin { kind: kind.into(), build_id: origin.build.to_string() }
+}
+
+/// An origin from its message.
+pub fn origin_from_proto(message: proto::Origin) -> Result<Origin, Invalid> {
+    let kind = match message.kind() {
+        proto::OriginKind::Rerun => OriginKind::Rerun,
+        proto::OriginKind::Promotion => OriginKind::Promotion,
+        proto::OriginKind::Unspecified => {
+            return Err(Invalid::new("origin.kind", "unspecified", "say what it has of the other build"));
+        }
+    };
+    Ok(Origin { kind, build: message.build_id.parse()? })
 }
 
 /// A tag record's message.
@@ -158,6 +194,7 @@ pub fn record_to_proto(record: &BuildRecord) -> proto::BuildRecord {
         tags: record.tags.iter().map(tag_to_proto).collect(),
         events: record.events,
         waiting_reason: record.waiting_reason.clone().unwrap_or_default(),
+        origin: record.origin.map(origin_to_proto),
     }
 }
 
@@ -179,6 +216,7 @@ pub fn record_from_proto(message: proto::BuildRecord) -> Result<BuildRecord, Inv
         index: index(&message.index_digest, message.index_bytes)?,
         tags: message.tags.into_iter().map(tag_from_proto).collect::<Result<_, _>>()?,
         events: message.events,
+        origin: message.origin.map(origin_from_proto).transpose()?,
     })
 }
 
@@ -303,6 +341,8 @@ fn job_record_to_proto(index: usize, job: &JobRecord) -> proto::JobRecord {
             .collect(),
         result: job.result.as_ref().map(image_to_proto),
         failure: job.failure.as_ref().map(failure_to_proto),
+        cross: job.cross.as_ref().map(platform_to_proto),
+        carried: job.carried,
     }
 }
 
@@ -329,6 +369,8 @@ fn job_record_from_proto(message: proto::JobRecord) -> Result<JobRecord, Invalid
         attempts,
         result: message.result.map(image_from_proto).transpose()?,
         failure: message.failure.map(failure_from_proto).transpose()?,
+        cross: message.cross.as_ref().map(platform_from_proto).transpose()?,
+        carried: message.carried,
     })
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use archyard_proto::v1 as proto;
 
+use super::checks::{checks_from_proto, checks_to_proto};
 use super::plan::{
     base_from_proto, base_to_proto, context_from_proto, context_to_proto, output_from_proto, output_to_proto,
 };
@@ -11,7 +12,8 @@ use super::{
     at_most, lock_from_proto, lock_to_proto, platform_from_proto, platform_to_proto, required, text_at_most,
 };
 use crate::{
-    Base, Blake3, ContextRef, Invalid, Lock, Output, Plan, Platform, Pool, ProjectName, WorkerOffer, limits,
+    AnnotationLevel, Base, Blake3, Checks, ContextRef, Invalid, Lock, Output, Plan, Platform, Pool,
+    ProjectName, WorkerOffer, limits,
 };
 
 /// All that a runner needs to know. The same for every attempt of a job.
@@ -49,11 +51,17 @@ pub struct JobSpec {
     pub lock: Lock,
     /// `host[:port]` that may be spoken to without TLS, beside loopback.
     pub insecure_registries: Vec<String>,
+    /// What the image must pass.
+    pub checks: Checks,
+    /// Of its manifest.
+    pub annotations: BTreeMap<String, String>,
+    /// The worker does not run this platform: nothing of it may be run.
+    pub cross: bool,
 }
 
 impl JobSpec {
-    /// The share of `plan` that builds its `index`th platform.
-    pub fn of(plan: &Plan, lock: &Lock, index: u16, pool: Pool) -> Option<Self> {
+    /// The share of `plan` that builds its `index`th platform; `cross`: on a worker of another platform.
+    pub fn of(plan: &Plan, lock: &Lock, index: u16, pool: Pool, cross: bool) -> Option<Self> {
         let platform = plan.platforms.get(usize::from(index))?.clone();
         let bases: Vec<Base> = plan
             .bases
@@ -63,6 +71,7 @@ impl JobSpec {
                 (!uses.is_empty()).then(|| Base { uses, ..base.clone() })
             })
             .collect();
+        let annotations = plan.annotations(AnnotationLevel::Manifest, Some(&platform));
         Some(Self {
             platform,
             project: plan.project.clone(),
@@ -80,6 +89,9 @@ impl JobSpec {
             bases,
             lock: lock.clone(),
             insecure_registries: plan.insecure_registries.clone(),
+            checks: plan.checks.clone(),
+            annotations,
+            cross,
         })
     }
 
@@ -135,6 +147,9 @@ pub fn spec_to_proto(spec: &JobSpec) -> proto::JobSpec {
         bases: spec.bases.iter().map(base_to_proto).collect(),
         lock: Some(lock_to_proto(&spec.lock)),
         insecure_registries: spec.insecure_registries.clone(),
+        checks: Some(checks_to_proto(&spec.checks)),
+        annotations: spec.annotations.clone(),
+        cross: spec.cross,
     }
 }
 
@@ -165,6 +180,9 @@ pub fn spec_from_proto(message: proto::JobSpec) -> Result<JobSpec, Invalid> {
             .collect::<Result<_, _>>()?,
         lock: lock_from_proto(required("spec.lock", message.lock)?)?,
         insecure_registries: message.insecure_registries,
+        checks: checks_from_proto("spec.checks", message.checks)?,
+        annotations: message.annotations,
+        cross: message.cross,
     })
 }
 
@@ -281,6 +299,9 @@ mod tests {
             bases: vec![base],
             lock,
             insecure_registries: Vec::new(),
+            checks: Checks::default(),
+            annotations: BTreeMap::new(),
+            cross: false,
         }
     }
 

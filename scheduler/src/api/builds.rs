@@ -116,6 +116,20 @@ impl BuildService for Shared {
             Err(error) => Err(error.into_status()),
         }
     }
+
+    async fn rerun_build(
+        &self,
+        _request: Request<proto::RerunBuildRequest>,
+    ) -> Result<Response<proto::SubmitBuildResponse>, Status> {
+        Err(Status::unimplemented("this version does not build again what failed; submit the build anew"))
+    }
+
+    async fn promote_build(
+        &self,
+        _request: Request<proto::PromoteBuildRequest>,
+    ) -> Result<Response<proto::SubmitBuildResponse>, Status> {
+        Err(Status::unimplemented("this version does not promote candidates; build with --push"))
+    }
 }
 
 impl Shared {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use archyard_model::build::PushedManifest;
 use archyard_model::{
     AttemptId, AttemptRecord, BuildEvent, BuildId, BuildRecord, BuildState, EventKind, Failure, FencingToken,
-    ImageResult, JobId, JobRecord, JobState, Lock, Output, Plan, Platform, Pool, Principal, Reference,
+    ImageResult, JobId, JobRecord, JobState, Lock, Origin, Plan, Platform, Pool, Principal, Reference,
     RequestId, Sha256, TagRecord, WorkerName,
 };
 use jiff::Timestamp;
@@ -48,6 +48,7 @@ pub struct Build {
     pub failure: Option<Failure>,
     pub ended_ms: Option<u64>,
     pub events: Vec<BuildEvent>,
+    pub origin: Option<Origin>,
 }
 
 /// One platform's share.
@@ -63,6 +64,10 @@ pub struct Job {
     pub attempts: Vec<Attempt>,
     pub result: Option<ImageResult>,
     pub failure: Option<Failure>,
+    /// The platform of the workers it is offered to, where that is another than its own.
+    pub cross: Option<Platform>,
+    /// Not built here: another build's result was taken over.
+    pub carried: bool,
 }
 
 /// One try.
@@ -90,6 +95,8 @@ impl Job {
             attempts: Vec::new(),
             result: None,
             failure: None,
+            cross: None,
+            carried: false,
         }
     }
 
@@ -141,7 +148,7 @@ impl Build {
 
     /// Whether it still has, or may get, a say in where its tags point.
     pub fn claims_tags(&self) -> bool {
-        self.plan.output == Output::Push && !self.state.is_terminal()
+        self.plan.output.publishes() && !self.state.is_terminal()
     }
 
     /// Whether it waits for its tags' turn.
@@ -196,6 +203,7 @@ impl Build {
             index: self.index,
             tags: self.tags.clone(),
             events: self.last_seq(),
+            origin: self.origin,
         }
     }
 }
@@ -219,6 +227,8 @@ fn job_record(job: &Job) -> JobRecord {
             .collect(),
         result: job.result.clone(),
         failure: job.failure.clone(),
+        cross: job.cross.clone(),
+        carried: job.carried,
     }
 }
 

@@ -59,7 +59,8 @@ pub fn effects(state: &State, fact: &Fact) -> Vec<Effect> {
 
 fn lease(state: &State, attempt: AttemptId, worker: &WorkerName) -> Option<Effect> {
     let build = state.ledger.build(attempt.job.build)?;
-    let spec = job_spec(&build.plan, build.lock.as_ref()?, attempt.job.index, build.pool)?;
+    let cross = build.job(attempt.job.index)?.cross.is_some();
+    let spec = job_spec(&build.plan, build.lock.as_ref()?, attempt.job.index, build.pool, cross)?;
     tell(state, worker, Downstream::Lease { attempt, spec })
 }
 

@@ -73,6 +73,12 @@ pub enum Effect {
 }
 
 /// The share of a locked plan that one job is.
-pub fn job_spec(plan: &Plan, lock: &Lock, index: u16, pool: archyard_model::Pool) -> Option<Arc<JobSpec>> {
-    JobSpec::of(plan, lock, index, pool).map(Arc::new)
+pub fn job_spec(
+    plan: &Plan,
+    lock: &Lock,
+    index: u16,
+    pool: archyard_model::Pool,
+    cross: bool,
+) -> Option<Arc<JobSpec>> {
+    JobSpec::of(plan, lock, index, pool, cross).map(Arc::new)
 }

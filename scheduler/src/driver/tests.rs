@@ -62,6 +62,11 @@ fn plan() -> Plan {
         bases: Vec::new(),
         insecure_registries: Vec::new(),
         credential_hosts: Vec::new(),
+        checks: archyard_model::Checks::default(),
+        trial: std::collections::BTreeSet::new(),
+        cross: std::collections::BTreeSet::new(),
+        annotations: Vec::new(),
+        staging: None,
     }
 }
 
@@ -103,7 +108,7 @@ async fn lease(connection: &mut Connection) -> AttemptId {
 }
 
 async fn finish(handle: &Handle, connection: &Connection, attempt: AttemptId) {
-    let outcome = Ok(ImageResult { manifest: None, config_digest: None });
+    let outcome = Ok(ImageResult::default());
     let ended = WorkerInput::AttemptEnded { attempt, outcome, log_bytes: 3 };
     handle.worker_said(connection.id, WorkerInput::LeaseAccepted { attempt }).await.unwrap();
     handle.worker_said(connection.id, ended).await.unwrap();

@@ -122,6 +122,8 @@ mod tests {
                 attempts: Vec::new(),
                 result: None,
                 failure: None,
+                cross: None,
+                carried: false,
             }],
             plan,
             accepted_at: Timestamp::UNIX_EPOCH,
@@ -130,6 +132,7 @@ mod tests {
             index: None,
             tags: Vec::new(),
             events: 2,
+            origin: None,
         };
         let event = |seq, kind| BuildEvent { seq, at: Timestamp::UNIX_EPOCH, kind };
         let events = vec![

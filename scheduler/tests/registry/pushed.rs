@@ -39,6 +39,7 @@ async fn a_push_is_locked_built_and_published() {
             media_type: pushed.media_type,
             config_digest: format!("sha256:{}", "1".repeat(64)),
             repository: format!("{registry}/{repository}"),
+            ..proto::ImageResult::default()
         };
         worker
             .say(Up::Result(proto::AttemptResult {

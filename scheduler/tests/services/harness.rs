@@ -175,6 +175,11 @@ pub(crate) fn plan(platforms: &[&str]) -> (Plan, Vec<Vec<u8>>) {
         bases: Vec::new(),
         insecure_registries: Vec::new(),
         credential_hosts: Vec::new(),
+        checks: archyard_model::Checks::default(),
+        trial: std::collections::BTreeSet::new(),
+        cross: std::collections::BTreeSet::new(),
+        annotations: Vec::new(),
+        staging: None,
     };
     (plan, vec![dockerfile, hello, encoded])
 }

@@ -78,6 +78,11 @@ impl Client {
             bases: Vec::new(),
             insecure_registries: Vec::new(),
             credential_hosts: if attached { vec!["registry.example".to_owned()] } else { Vec::new() },
+            checks: archyard_model::Checks::default(),
+            trial: std::collections::BTreeSet::new(),
+            cross: std::collections::BTreeSet::new(),
+            annotations: Vec::new(),
+            staging: None,
         };
         Some(Self {
             request: format!("request-{at}").parse().ok()?,

@@ -206,7 +206,7 @@ mod tests {
     #[test]
     fn an_attempt_that_has_ended_is_left_alone() {
         let (_folder, dir) = folder();
-        let ended = result(attempt(), Ok(ImageResult { manifest: None, config_digest: None }), 7);
+        let ended = result(attempt(), Ok(ImageResult::default()), 7);
         dir.set_result(&ended).unwrap();
         assert!(matches!(run_in(&dir), Err(RunnerError::Taken(_))));
         assert_eq!(dir.result().unwrap(), Some(ended));
@@ -217,7 +217,7 @@ mod tests {
         let failure = Failure::new(FailureClass::User, "run_failed", "x");
         let failed = result(attempt(), Err(failure), 5);
         assert_eq!((failed.log_bytes, failed.image.is_none()), (5, true));
-        let built = result(attempt(), Ok(ImageResult { manifest: None, config_digest: None }), 0);
+        let built = result(attempt(), Ok(ImageResult::default()), 0);
         assert!(built.failure.is_none() && built.image.is_some());
     }
 }

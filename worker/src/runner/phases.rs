@@ -41,8 +41,13 @@ pub(super) async fn run(
     tracing::info!(image = %built.image, steps = built.steps, cached = built.cached_steps, "built");
 
     match order.spec.output {
-        Output::Check => Ok(ImageResult { manifest: None, config_digest: Some(built.image) }),
-        Output::Push => push(order, &engine, &built, credentials, log, cancel).await,
+        Output::Check => Ok(ImageResult { config_digest: Some(built.image), ..ImageResult::default() }),
+        Output::Push | Output::Candidate => push(order, &engine, &built, credentials, log, cancel).await,
+        Output::Oci | Output::Load | Output::Local | Output::Tar => Err(Failure::new(
+            FailureClass::User,
+            "output_unsupported",
+            "this worker hands images to registries only; build with --push, or without an output",
+        )),
     }
 }
 
@@ -105,5 +110,9 @@ async fn push(
         compressed_layers = pushed.compressed_layers,
         "pushed"
     );
-    Ok(ImageResult { manifest: Some(pushed.manifest), config_digest: Some(pushed.config) })
+    Ok(ImageResult {
+        manifest: Some(pushed.manifest),
+        config_digest: Some(pushed.config),
+        ..ImageResult::default()
+    })
 }

@@ -169,6 +169,9 @@ pub(crate) fn spec(output: Output) -> JobSpec {
         bases: Vec::new(),
         lock: Default::default(),
         insecure_registries: Vec::new(),
+        checks: archyard_model::Checks::default(),
+        annotations: std::collections::BTreeMap::new(),
+        cross: false,
     }
 }
 

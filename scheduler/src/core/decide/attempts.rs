@@ -1,6 +1,6 @@
 //! What workers say of leases and attempts, and what silence about them means.
 
-use archyard_model::{AttemptId, Failure, FailureClass, ImageResult, JobState, Output, WorkerName, limits};
+use archyard_model::{AttemptId, Failure, FailureClass, ImageResult, JobState, WorkerName, limits};
 
 use super::workers::connected;
 use crate::core::build::{Build, Job};
@@ -128,7 +128,7 @@ fn verdict(job: &Job, failure: &Failure, idle: bool) -> Verdict {
 
 /// A success must hold what the plan asked for: a push without a manifest is the worker's fault.
 fn complete(build: &Build, image: ImageResult) -> Result<ImageResult, Failure> {
-    if build.plan.output == Output::Push && image.manifest.is_none() {
+    if build.plan.output.publishes() && image.manifest.is_none() {
         return Err(Failure::new(
             FailureClass::Infrastructure,
             "result_incomplete",

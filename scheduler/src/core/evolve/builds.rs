@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use archyard_model::{
-    AttemptId, BuildId, BuildState, EventKind, Failure, JobState, Lock, Output, Plan, Pool, Principal,
-    Reference, Sha256, TagRecord,
+    AttemptId, BuildId, BuildState, EventKind, Failure, JobState, Lock, Plan, Pool, Principal, Reference,
+    Sha256, TagRecord,
 };
 
 use crate::core::build::{Build, Ending, Job};
@@ -44,6 +44,7 @@ pub(super) fn accepted(
         failure: None,
         ended_ms: None,
         events: Vec::new(),
+        origin: None,
     };
     let principal = build.principal.clone();
     build.say(moment.wall_ms, EventKind::Accepted { principal });
@@ -185,7 +186,7 @@ pub(super) fn ended(
 ) {
     forget(state, id);
     let Some(build) = state.ledger.builds.get_mut(&id) else { return };
-    if build.plan.output == Output::Push {
+    if build.plan.output.publishes() {
         for tag in &build.plan.tags {
             let Some(claims) = state.ledger.claims.get_mut(tag) else { continue };
             claims.remove(&(build.sequence, id));

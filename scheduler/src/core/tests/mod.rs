@@ -150,6 +150,11 @@ fn plan(platforms: &[&str]) -> Plan {
         bases: Vec::new(),
         insecure_registries: Vec::new(),
         credential_hosts: Vec::new(),
+        checks: archyard_model::Checks::default(),
+        trial: std::collections::BTreeSet::new(),
+        cross: std::collections::BTreeSet::new(),
+        annotations: Vec::new(),
+        staging: None,
     }
 }
 
@@ -189,7 +194,7 @@ fn image() -> Result<ImageResult, Failure> {
         size: 1,
         media_type: "application/vnd.oci.image.manifest.v1+json".to_owned(),
     };
-    Ok(ImageResult { manifest: Some(manifest), config_digest: None })
+    Ok(ImageResult { manifest: Some(manifest), config_digest: None, ..ImageResult::default() })
 }
 
 fn broken(class: FailureClass, code: &str) -> Result<ImageResult, Failure> {

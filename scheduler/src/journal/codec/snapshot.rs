@@ -113,6 +113,7 @@ pub(super) fn read_build(message: proto::BuildRestored) -> Result<Build, Invalid
         failure: record.failure,
         ended_ms: record.ended_at.map(millis),
         events: message.events.into_iter().map(event_from_proto).collect::<Result<_, _>>()?,
+        origin: record.origin,
     })
 }
 
@@ -134,6 +135,8 @@ fn read_job(job: JobRecord, extra: &proto::build_restored::JobExtra) -> Job {
         attempts: attempts.collect(),
         result: job.result,
         failure: job.failure,
+        cross: job.cross,
+        carried: job.carried,
     }
 }
 
