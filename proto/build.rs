@@ -10,6 +10,7 @@ const FILES: &[&str] = &[
     "archyard/v1/context.proto",
     "archyard/v1/worker.proto",
     "archyard/v1/farm.proto",
+    "archyard/v1/artifact.proto",
     "archyard/journal/v1/journal.proto",
 ];
 
@@ -22,6 +23,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     std::fs::write(out.join("archyard.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure()
         .bytes(".archyard.v1.BlobPart")
+        .bytes(".archyard.v1.ArtifactChunk")
         .bytes(".archyard.v1.LogChunk")
         .bytes(".archyard.v1.SpoolData")
         .bytes(".archyard.v1.LogFrame")

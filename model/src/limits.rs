@@ -56,6 +56,14 @@ pub const INSPECT_FOREIGN_LISTED: usize = 100;
 /// Blobs that one job hands to the client: the layers of an image, its config and its manifest.
 pub const ARTIFACTS: usize = 1024;
 
+// --- what workers leave for clients ---
+/// One of these: a layer, or a root file system, in bytes.
+pub const ARTIFACT_BYTES: u64 = 64 * 1024 * 1024 * 1024;
+/// All that a scheduler keeps for clients to fetch, in bytes. What would not fit is refused.
+pub const ARTIFACTS_KEPT_BYTES: u64 = 256 * 1024 * 1024 * 1024;
+/// How long it is kept after its build has ended, when the client does not say that it has it.
+pub const ARTIFACTS_KEPT: Duration = Duration::from_secs(6 * 60 * 60);
+
 // --- contexts and blobs ---
 /// Entries of a context: files, directories and links.
 pub const CONTEXT_ENTRIES: usize = 1_000_000;

@@ -183,11 +183,11 @@ impl Plan {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::convert::{plan_from_proto, plan_to_proto};
 
-    fn plan() -> Plan {
+    pub(crate) fn plan() -> Plan {
         Plan {
             project: ProjectName::default(),
             platforms: ["linux/amd64", "linux/arm64"].map(|text| text.parse().unwrap()).into(),

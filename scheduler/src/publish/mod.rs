@@ -6,8 +6,6 @@
 //! say, not this module's.
 
 mod failure;
-mod index;
 mod publisher;
 
-pub use index::{Index, MEDIA_TYPE};
 pub use publisher::{Failed, Ledger, publish};

@@ -3,10 +3,10 @@
 use std::future::Future;
 
 use archyard_model::build::PushedManifest;
-use archyard_model::{BuildId, Failure, Platform, Reference, Sha256};
+use archyard_model::{BuildId, Failure, INDEX_MEDIA_TYPE, Index, Platform, Reference, Sha256};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
-use super::{Index, MEDIA_TYPE, failure};
+use super::failure;
 use crate::core::PublishOrder;
 use crate::registry::{Cause, Registry};
 
@@ -37,7 +37,7 @@ pub async fn publish(
     ledger: &impl Ledger,
 ) -> Result<bool, Failed> {
     let names = order.plan.repositories();
-    let index = Index::of(&order.images).map_err(|error| failure::of_index(&error.to_string()))?;
+    let index = Index::of(&order.plan, &order.images).map_err(|error| failure::of_index(&error.to_string()))?;
     if order.index.is_some_and(|journaled| journaled != (index.digest, index.size())) {
         return Err(failure::of_index("its bytes differ from those of an earlier try"));
     }
@@ -48,7 +48,7 @@ pub async fn publish(
     for name in &names {
         let by_digest = pinned(name, index.digest)?;
         registry
-            .put(&by_digest, index.bytes.clone(), MEDIA_TYPE)
+            .put(&by_digest, index.bytes.clone(), INDEX_MEDIA_TYPE)
             .await
             .map_err(|error| failure::of_registry("push", &by_digest, &error))?;
     }
@@ -99,7 +99,7 @@ async fn verify_one(
 
 async fn move_tag(registry: &Registry, tag: &Reference, index: &Index) -> Result<(), Failed> {
     let failed = |error| failure::of_registry("move", tag, &error);
-    registry.put(tag, index.bytes.clone(), MEDIA_TYPE).await.map_err(failed)?;
+    registry.put(tag, index.bytes.clone(), INDEX_MEDIA_TYPE).await.map_err(failed)?;
     let found = registry.manifest(tag).await.map_err(failed)?;
     if found.digest == index.digest { Ok(()) } else { Err(failure::of_tag(tag)) }
 }

@@ -1,0 +1,150 @@
+//! The OCI index over all platforms of a build.
+//!
+//! Here because two sides make it and must agree to the byte: the scheduler pushes it, and a client writes it into the
+//! archive that it was asked for. Nothing here pushes or writes anything.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde::Serialize;
+use sha2::Digest as _;
+
+use crate::build::PushedManifest;
+use crate::{AnnotationLevel, Plan, Platform, Sha256};
+
+/// What it is pushed as.
+pub const INDEX_MEDIA_TYPE: &str = "application/vnd.oci.image.index.v1+json";
+
+/// An index: the same plan and images in the same order give the same bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Index {
+    /// Of its bytes.
+    pub digest: Sha256,
+    /// What is pushed.
+    pub bytes: Bytes,
+}
+
+/// Fields in the order of the specification, maps sorted: nothing here can come out in another order.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Document<'a> {
+    schema_version: u8,
+    media_type: &'a str,
+    manifests: Vec<Descriptor<'a>>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    annotations: BTreeMap<String, String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Descriptor<'a> {
+    media_type: &'a str,
+    digest: Sha256,
+    size: u64,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    annotations: BTreeMap<String, String>,
+    platform: OciPlatform<'a>,
+}
+
+#[derive(Serialize)]
+struct OciPlatform<'a> {
+    architecture: &'a str,
+    os: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    variant: Option<&'a str>,
+}
+
+impl Index {
+    /// The index over these images, in their order, with the plan's annotations.
+    ///
+    /// # Errors
+    /// None that is known of: those of the JSON library.
+    pub fn of(plan: &Plan, images: &[(Platform, PushedManifest)]) -> Result<Self, serde_json::Error> {
+        let document = Document {
+            schema_version: 2,
+            media_type: INDEX_MEDIA_TYPE,
+            manifests: images
+                .iter()
+                .map(|(platform, manifest)| descriptor(plan, platform, manifest))
+                .collect(),
+            annotations: plan.annotations(AnnotationLevel::Index, None),
+        };
+        let bytes = serde_json::to_vec(&document)?;
+        Ok(Self { digest: Sha256::from_bytes(sha2::Sha256::digest(&bytes).into()), bytes: bytes.into() })
+    }
+
+    /// Its length in bytes.
+    pub fn size(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+}
+
+fn descriptor<'a>(plan: &Plan, platform: &'a Platform, manifest: &'a PushedManifest) -> Descriptor<'a> {
+    Descriptor {
+        media_type: &manifest.media_type,
+        digest: manifest.digest,
+        size: manifest.size,
+        annotations: plan.annotations(AnnotationLevel::ManifestDescriptor, Some(platform)),
+        platform: OciPlatform {
+            architecture: platform.architecture(),
+            os: platform.os(),
+            variant: platform.variant(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Annotation;
+    use crate::plan::tests::plan;
+
+    fn image(platform: &str, byte: u8) -> (Platform, PushedManifest) {
+        let manifest = PushedManifest {
+            digest: Sha256::from_bytes([byte; 32]),
+            size: 500 + u64::from(byte),
+            media_type: "application/vnd.oci.image.manifest.v1+json".to_owned(),
+        };
+        (platform.parse().unwrap(), manifest)
+    }
+
+    #[test]
+    fn the_same_images_give_the_same_bytes() {
+        let plan = Plan { annotations: Vec::new(), ..plan() };
+        let images = [image("linux/amd64", 1), image("linux/arm/v7", 2)];
+        let index = Index::of(&plan, &images).unwrap();
+        assert_eq!(index, Index::of(&plan, &images).unwrap());
+        let turned = [images[1].clone(), images[0].clone()];
+        assert_ne!(index, Index::of(&plan, &turned).unwrap(), "order is the plan's");
+        let ones = "01".repeat(32);
+        let twos = "02".repeat(32);
+        assert_eq!(
+            std::str::from_utf8(&index.bytes).unwrap(),
+            format!(
+                r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[{{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"sha256:{ones}","size":501,"platform":{{"architecture":"amd64","os":"linux"}}}},{{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"sha256:{twos}","size":502,"platform":{{"architecture":"arm","os":"linux","variant":"v7"}}}}]}}"#
+            )
+        );
+    }
+
+    #[test]
+    fn annotations_lie_where_they_were_asked_for_in_the_order_of_their_names() {
+        let annotation = |level, key: &str| Annotation {
+            level,
+            platform: None,
+            key: key.to_owned(),
+            value: "v".to_owned(),
+        };
+        let annotations = vec![
+            annotation(AnnotationLevel::Index, "z"),
+            annotation(AnnotationLevel::Index, "a"),
+            annotation(AnnotationLevel::ManifestDescriptor, "entry"),
+            annotation(AnnotationLevel::Manifest, "manifest"),
+        ];
+        let plan = Plan { annotations, ..plan() };
+        let index = Index::of(&plan, &[image("linux/amd64", 1)]).unwrap();
+        let text = std::str::from_utf8(&index.bytes).unwrap();
+        assert!(text.ends_with(r#","annotations":{"a":"v","z":"v"}}"#), "{text}");
+        assert!(text.contains(r#""size":501,"annotations":{"entry":"v"},"platform""#), "{text}");
+        assert!(!text.contains(r#""manifest":"v""#), "{text}");
+    }
+}
