@@ -284,4 +284,7 @@ pub struct BuildRecord {
     pub events: u64,
     /// The build it starts from; none for one of its own.
     pub origin: Option<Origin>,
+    /// Its place in the order in which builds may move tags; a rerun has that of its origin. None in records of before
+    /// there were reruns.
+    pub tag_sequence: Option<u64>,
 }

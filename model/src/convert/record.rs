@@ -195,6 +195,7 @@ pub fn record_to_proto(record: &BuildRecord) -> proto::BuildRecord {
         events: record.events,
         waiting_reason: record.waiting_reason.clone().unwrap_or_default(),
         origin: record.origin.map(origin_to_proto),
+        tag_sequence: record.tag_sequence,
     }
 }
 
@@ -217,6 +218,7 @@ pub fn record_from_proto(message: proto::BuildRecord) -> Result<BuildRecord, Inv
         tags: message.tags.into_iter().map(tag_from_proto).collect::<Result<_, _>>()?,
         events: message.events,
         origin: message.origin.map(origin_from_proto).transpose()?,
+        tag_sequence: message.tag_sequence,
     })
 }
 

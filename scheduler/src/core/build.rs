@@ -204,6 +204,7 @@ impl Build {
             tags: self.tags.clone(),
             events: self.last_seq(),
             origin: self.origin,
+            tag_sequence: Some(self.sequence),
         }
     }
 }

@@ -133,6 +133,7 @@ mod tests {
             tags: Vec::new(),
             events: 2,
             origin: None,
+            tag_sequence: None,
         };
         let event = |seq, kind| BuildEvent { seq, at: Timestamp::UNIX_EPOCH, kind };
         let events = vec![
