@@ -47,6 +47,18 @@ pub const SMOKE_MEMORY_BYTES: u64 = 512 * 1024 * 1024;
 pub const SMOKE_MEMORY_MIN_BYTES: u64 = 16 * 1024 * 1024;
 /// See [`SMOKE_MEMORY_MIN_BYTES`].
 pub const SMOKE_MEMORY_MAX_BYTES: u64 = 64 * 1024 * 1024 * 1024;
+/// Processes and threads of a smoke test.
+pub const SMOKE_PROCESSES: u32 = 256;
+/// Files each of them may have open.
+pub const SMOKE_OPEN_FILES: u32 = 65_536;
+/// What of a smoke test's output goes into the log, its frames' own bytes included.
+pub const SMOKE_OUTPUT_BYTES: u64 = 2 * 1024 * 1024;
+/// What a smoke test may write into a root that is writable, and into one file.
+pub const SMOKE_DISK_BYTES: u64 = 1024 * 1024 * 1024;
+/// Its `/tmp`, and each `VOLUME` of the image: in memory, within the memory it may use.
+pub const SMOKE_TMP_BYTES: u64 = 64 * 1024 * 1024;
+/// `VOLUME`s of an image that is put to smoke tests.
+pub const SMOKE_VOLUMES: usize = 64;
 /// Globs of executables that may be of another machine.
 pub const FOREIGN_GLOBS: usize = 64;
 /// One of them.
