@@ -12,6 +12,9 @@ use sha2::Digest as _;
 use crate::build::PushedManifest;
 use crate::{AnnotationLevel, Plan, Platform, Sha256};
 
+/// On an entry: the platform of the machine it was built on, where that is not its own. On the index: the platforms of
+/// all such entries. Whatever a plan's own annotations say under this name gives way to it.
+pub const CROSS_ANNOTATION: &str = "archyard.cross";
 /// What it is pushed as.
 pub const INDEX_MEDIA_TYPE: &str = "application/vnd.oci.image.index.v1+json";
 
@@ -55,19 +58,33 @@ struct OciPlatform<'a> {
 }
 
 impl Index {
-    /// The index over these images, in their order, with the plan's annotations.
+    /// The index over these images, in their order, with the plan's annotations. `cross`: of those that were built on a
+    /// machine of another platform, that machine's.
     ///
     /// # Errors
     /// None that is known of: those of the JSON library.
-    pub fn of(plan: &Plan, images: &[(Platform, PushedManifest)]) -> Result<Self, serde_json::Error> {
+    pub fn of(
+        plan: &Plan,
+        images: &[(Platform, PushedManifest)],
+        cross: &BTreeMap<Platform, Platform>,
+    ) -> Result<Self, serde_json::Error> {
+        let mut annotations = plan.annotations(AnnotationLevel::Index, None);
+        let crossed: Vec<String> = images
+            .iter()
+            .filter(|(platform, _)| cross.contains_key(platform))
+            .map(|(platform, _)| platform.to_string())
+            .collect();
+        if !crossed.is_empty() {
+            annotations.insert(CROSS_ANNOTATION.to_owned(), crossed.join(","));
+        }
         let document = Document {
             schema_version: 2,
             media_type: INDEX_MEDIA_TYPE,
             manifests: images
                 .iter()
-                .map(|(platform, manifest)| descriptor(plan, platform, manifest))
+                .map(|(platform, manifest)| descriptor(plan, platform, manifest, cross.get(platform)))
                 .collect(),
-            annotations: plan.annotations(AnnotationLevel::Index, None),
+            annotations,
         };
         let bytes = serde_json::to_vec(&document)?;
         Ok(Self { digest: Sha256::from_bytes(sha2::Sha256::digest(&bytes).into()), bytes: bytes.into() })
@@ -79,12 +96,19 @@ impl Index {
     }
 }
 
-fn descriptor<'a>(plan: &Plan, platform: &'a Platform, manifest: &'a PushedManifest) -> Descriptor<'a> {
+fn descriptor<'a>(
+    plan: &Plan,
+    platform: &'a Platform,
+    manifest: &'a PushedManifest,
+    cross: Option<&Platform>,
+) -> Descriptor<'a> {
+    let mut annotations = plan.annotations(AnnotationLevel::ManifestDescriptor, Some(platform));
+    annotations.extend(cross.map(|builder| (CROSS_ANNOTATION.to_owned(), builder.to_string())));
     Descriptor {
         media_type: &manifest.media_type,
         digest: manifest.digest,
         size: manifest.size,
-        annotations: plan.annotations(AnnotationLevel::ManifestDescriptor, Some(platform)),
+        annotations,
         platform: OciPlatform {
             architecture: platform.architecture(),
             os: platform.os(),
@@ -108,14 +132,18 @@ mod tests {
         (platform.parse().unwrap(), manifest)
     }
 
+    fn of(plan: &Plan, images: &[(Platform, PushedManifest)]) -> Result<Index, serde_json::Error> {
+        Index::of(plan, images, &BTreeMap::new())
+    }
+
     #[test]
     fn the_same_images_give_the_same_bytes() {
         let plan = Plan { annotations: Vec::new(), ..plan() };
         let images = [image("linux/amd64", 1), image("linux/arm/v7", 2)];
-        let index = Index::of(&plan, &images).unwrap();
-        assert_eq!(index, Index::of(&plan, &images).unwrap());
+        let index = of(&plan, &images).unwrap();
+        assert_eq!(index, of(&plan, &images).unwrap());
         let turned = [images[1].clone(), images[0].clone()];
-        assert_ne!(index, Index::of(&plan, &turned).unwrap(), "order is the plan's");
+        assert_ne!(index, of(&plan, &turned).unwrap(), "order is the plan's");
         let ones = "01".repeat(32);
         let twos = "02".repeat(32);
         assert_eq!(
@@ -141,10 +169,32 @@ mod tests {
             annotation(AnnotationLevel::Manifest, "manifest"),
         ];
         let plan = Plan { annotations, ..plan() };
-        let index = Index::of(&plan, &[image("linux/amd64", 1)]).unwrap();
+        let index = of(&plan, &[image("linux/amd64", 1)]).unwrap();
         let text = std::str::from_utf8(&index.bytes).unwrap();
         assert!(text.ends_with(r#","annotations":{"a":"v","z":"v"}}"#), "{text}");
         assert!(text.contains(r#""size":501,"annotations":{"entry":"v"},"platform""#), "{text}");
         assert!(!text.contains(r#""manifest":"v""#), "{text}");
+    }
+
+    #[test]
+    fn what_was_built_elsewhere_is_said_whatever_the_plan_says() {
+        let annotations = vec![Annotation {
+            level: AnnotationLevel::Index,
+            platform: None,
+            key: CROSS_ANNOTATION.to_owned(),
+            value: "nothing".to_owned(),
+        }];
+        let plan = Plan { annotations, ..plan() };
+        let images = [image("linux/amd64", 1), image("linux/arm64", 2), image("linux/riscv64", 3)];
+        let builder: Platform = "linux/amd64".parse().unwrap();
+        let cross = images[1..].iter().map(|(platform, _)| (platform.clone(), builder.clone())).collect();
+        let index = Index::of(&plan, &images, &cross).unwrap();
+        let text = std::str::from_utf8(&index.bytes).unwrap();
+        assert!(
+            text.ends_with(r#","annotations":{"archyard.cross":"linux/arm64,linux/riscv64"}}"#),
+            "{text}"
+        );
+        let entry = r#""annotations":{"archyard.cross":"linux/amd64"},"platform""#;
+        assert_eq!(text.matches(entry).count(), 2, "{text}");
     }
 }

@@ -31,7 +31,7 @@ pub use context::{ContextEntry, ContextManifest, ContextRef, EntryKind};
 pub use digest::{Blake3, Sha256};
 pub use event::{BuildEvent, EventKind};
 pub use id::{AttemptId, BuildId, FencingToken, JobId, Principal, ProjectName, RequestId, WorkerName};
-pub use index::{INDEX_MEDIA_TYPE, Index};
+pub use index::{CROSS_ANNOTATION, INDEX_MEDIA_TYPE, Index};
 pub use invalid::Invalid;
 pub use lock::{Lock, LockedImage};
 pub use plan::{Base, BaseKind, BaseUse, Output, Plan};

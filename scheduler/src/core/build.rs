@@ -3,6 +3,7 @@
 //! Data and the questions that can be answered from it alone. What changes it is `evolve`; what should happen
 //! next is `decide`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use archyard_model::build::PushedManifest;
@@ -173,6 +174,11 @@ impl Build {
     pub fn images(&self) -> Vec<(Platform, PushedManifest)> {
         let pushed = |job: &Job| Some((job.platform.clone(), job.result.as_ref()?.manifest.clone()?));
         self.jobs.iter().filter_map(pushed).collect()
+    }
+
+    /// Platforms that were built on workers of another one, with that one.
+    pub fn crossed(&self) -> BTreeMap<Platform, Platform> {
+        self.jobs.iter().filter_map(|job| Some((job.platform.clone(), job.cross.clone()?))).collect()
     }
 
     /// Appends an event under the next number.

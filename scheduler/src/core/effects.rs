@@ -87,6 +87,7 @@ fn publish(state: &State, build: BuildId) -> Option<Effect> {
         build: build.id,
         plan: Arc::clone(&build.plan),
         images: build.images(),
+        cross: build.crossed(),
         tags: build.open_tags().filter(|tag| !newer(tag)).cloned().collect(),
         index: build.index,
         attempt: build.publish_failures + 1,

@@ -1,5 +1,6 @@
 //! What goes down to a worker, and what goes out into the world, once the facts behind it are durable.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use archyard_model::build::PushedManifest;
@@ -35,6 +36,8 @@ pub struct PublishOrder {
     pub plan: Arc<Plan>,
     /// In the plan's order, what each job pushed.
     pub images: Vec<(Platform, PushedManifest)>,
+    /// Of images that were built on a worker of another platform, that platform.
+    pub cross: BTreeMap<Platform, Platform>,
     /// Tags still to be moved, in this order, the first failure being the end. May be empty: the index is pushed by digest all the same.
     pub tags: Vec<Reference>,
     /// The index of an earlier try, which this one must give again.

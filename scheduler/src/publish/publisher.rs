@@ -37,7 +37,8 @@ pub async fn publish(
     ledger: &impl Ledger,
 ) -> Result<bool, Failed> {
     let names = order.plan.repositories();
-    let index = Index::of(&order.plan, &order.images).map_err(|error| failure::of_index(&error.to_string()))?;
+    let index = Index::of(&order.plan, &order.images, &order.cross)
+        .map_err(|error| failure::of_index(&error.to_string()))?;
     if order.index.is_some_and(|journaled| journaled != (index.digest, index.size())) {
         return Err(failure::of_index("its bytes differ from those of an earlier try"));
     }

@@ -112,6 +112,7 @@ async fn credentials_open_it_and_nothing_else_does() {
         images: vec![("linux/amd64".parse().unwrap(), manifest)],
         tags: plan.tags.clone(),
         plan: Arc::new(plan.clone()),
+        cross: std::collections::BTreeMap::new(),
         index: None,
         attempt: 1,
     };

@@ -52,6 +52,7 @@ fn order(names: &[String], tags: &[&str], images: Vec<(&str, PushedManifest)>) -
             .into_iter()
             .map(|(platform, manifest)| (platform.parse::<Platform>().unwrap(), manifest))
             .collect(),
+        cross: std::collections::BTreeMap::new(),
         tags,
         index: None,
         attempt: 1,
