@@ -41,18 +41,66 @@ pub fn persistently<T>(mut fetch: impl FnMut(u32) -> Result<T>) -> Result<T> {
     }
 }
 
+/// Up to three times, from one of Debian's releases at each of the host's mirrors of
+/// Debian. `fetch` is given the sources, and a number that is another each time.
+///
+/// # Errors
+/// What the last try failed with, or that the host has no mirror of Debian.
+pub fn from_release<T>(suite: &str, mut fetch: impl FnMut(&str, u32) -> Result<T>) -> Result<T> {
+    let sources = release(suite)?;
+    let mut number = 0;
+    persistently(|_| {
+        let mut last = None;
+        for sources in &sources {
+            number += 1;
+            match fetch(sources, number) {
+                Ok(fetched) => return Ok(fetched),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.context("there is no mirror")?)
+    })
+}
+
+/// Which packages count as installed where dependencies are followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beside {
+    /// The host's own: what it has is not fetched.
+    Host,
+    /// None: everything is fetched that the packages need.
+    Nothing,
+}
+
+/// Fetches packages of one architecture with all that they depend on, and unpacks
+/// nothing; returns the archives, in the order of their names. Recommended packages are left out.
+///
+/// # Errors
+/// When one cannot be had.
+pub fn closure(
+    work: &Path,
+    architecture: &str,
+    sources: Option<&str>,
+    beside: Beside,
+    packages: &[&str],
+) -> Result<Vec<PathBuf>> {
+    let config = state(work, architecture, sources, beside)?;
+    let update = apt(work, &config, &["update".into()]);
+    let words = ["-y", "--no-install-recommends", "--download-only", "install"];
+    let arguments: Vec<String> = words.iter().chain(packages).map(|word| (*word).to_owned()).collect();
+    apt(work, &config, &arguments).map_err(|error| update.err().unwrap_or(error))?;
+    let mut archives = archives(&work.join("cache/archives"))?;
+    archives.sort();
+    Ok(archives)
+}
+
 /// Fetches packages of one architecture and unpacks them together; returns the
 /// folder. `sources` (lines of a `sources.list`) replace the host's own.
 ///
 /// # Errors
 /// When one cannot be had.
 pub fn unpack(work: &Path, architecture: &str, sources: Option<&str>, packages: &[&str]) -> Result<PathBuf> {
-    let config = state(work, architecture, sources)?;
-    let apt = |args: &[String]| {
-        let mut command = Command::new(run::tool("apt-get")?);
-        command.arg("-c").arg(&config).arg("-q").args(args).env("LC_ALL", "C").current_dir(work);
-        run::output(&mut command)
-    };
+    let config = state(work, architecture, sources, Beside::Nothing)?;
+    let apt = |args: &[String]| apt(work, &config, args);
     // It fails as a whole when one source fails that has nothing to do with us;
     // what counts is whether the packages are found.
     let update = apt(&["update".into()]);
@@ -63,9 +111,7 @@ pub fn unpack(work: &Path, architecture: &str, sources: Option<&str>, packages: 
         Err(before) => before,
     })?;
     let files = work.join("files");
-    let entries = fs::read_dir(work)?.filter_map(Result::ok).map(|entry| entry.path());
-    let archives: Vec<PathBuf> =
-        entries.filter(|path| path.extension().is_some_and(|end| end == "deb")).collect();
+    let archives = archives(work)?;
     if archives.len() != packages.len() {
         bail!("apt-get downloaded {} packages instead of {}", archives.len(), packages.join(", "));
     }
@@ -75,8 +121,20 @@ pub fn unpack(work: &Path, architecture: &str, sources: Option<&str>, packages: 
     Ok(files)
 }
 
+fn apt(work: &Path, config: &Path, args: &[String]) -> Result<String> {
+    let mut command = Command::new(run::tool("apt-get")?);
+    command.arg("-c").arg(config).arg("-q").args(args).env("LC_ALL", "C").current_dir(work);
+    run::output(&mut command)
+}
+
+fn archives(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    let paths = entries.filter_map(Result::ok).map(|entry| entry.path());
+    Ok(paths.filter(|path| path.extension().is_some_and(|end| end == "deb")).collect())
+}
+
 /// A package state of our own; returns the file that tells apt of it.
-fn state(work: &Path, architecture: &str, sources: Option<&str>) -> Result<PathBuf> {
+fn state(work: &Path, architecture: &str, sources: Option<&str>, beside: Beside) -> Result<PathBuf> {
     let (state, cache) = (work.join("state"), work.join("cache"));
     for dir in [state.join("lists/partial"), cache.join("archives/partial")] {
         fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
@@ -84,8 +142,13 @@ fn state(work: &Path, architecture: &str, sources: Option<&str>) -> Result<PathB
     let write = |path: &Path, text: &str| {
         fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
     };
-    let status = state.join("status");
-    write(&status, "")?;
+    let status = match beside {
+        Beside::Host => PathBuf::from("/var/lib/dpkg/status"),
+        Beside::Nothing => state.join("status"),
+    };
+    if beside == Beside::Nothing {
+        write(&status, "")?;
+    }
     let mut settings = vec![
         format!("Dir::State {state:?};"),
         format!("Dir::State::status {status:?};"),
@@ -156,7 +219,9 @@ mod tests {
     #[test]
     fn the_package_state_is_our_own() {
         let dir = tempfile::tempdir().unwrap();
-        let config = fs::read_to_string(state(dir.path(), "riscv64", Some("deb x y z\n")).unwrap()).unwrap();
+        let config =
+            fs::read_to_string(state(dir.path(), "riscv64", Some("deb x y z\n"), Beside::Nothing).unwrap())
+                .unwrap();
         assert!(config.contains("APT::Architecture \"riscv64\";"), "{config}");
         let own = |line: &&str| line.starts_with("Dir::") && !line.contains("\"/dev/null\"");
         for line in config.lines().filter(own) {

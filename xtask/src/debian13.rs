@@ -3,16 +3,15 @@
 //! them. Nothing of it is installed; runc is the host's, for 13's wants 13's libc.
 
 use std::ffi::OsString;
-use std::fs::{self, File, TryLockError};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
 use crate::apt;
+use crate::cache;
 use crate::images::native;
-use crate::interrupt;
 use crate::run;
 use crate::workspace;
 
@@ -34,51 +33,23 @@ const PROGRAMS: [&str; 5] = [
 /// # Errors
 /// When they cannot be had, or do not run on this host.
 pub fn ensure() -> Result<()> {
-    let folder = folder()?;
-    if folder.is_dir() {
-        return Ok(());
-    }
-    let cache = workspace::cache();
-    fs::create_dir_all(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
-    // Tests run side by side: one fetches, the others wait for it.
-    let path = cache.join("debian13.lock");
-    let lock = File::create(&path).with_context(|| format!("cannot open {}", path.display()))?;
-    let locked = interrupt::wait_for(Duration::from_secs(600), || match lock.try_lock() {
-        Err(TryLockError::WouldBlock) => Ok(false),
-        result => result.map(|()| true).with_context(|| format!("cannot lock {}", path.display())),
-    })?;
-    if !locked {
-        bail!("another run of xtask fetches Debian 13's Engine for ten minutes already: look after it");
-    }
-    if folder.is_dir() {
-        return Ok(());
-    }
-    eprintln!("xtask: fetching Debian 13's docker.io, containerd and docker-buildx (70 MB)");
-    fetch(&cache, &folder).context(
-        "the Engine of Debian 13 cannot be had; it is fetched from this host's own mirror of Debian, suite trixie",
-    )
+    cache::once(&name()?, |work| {
+        eprintln!("xtask: fetching Debian 13's docker.io, containerd and docker-buildx (70 MB)");
+        fetch(work).context(
+            "the Engine of Debian 13 cannot be had; it is fetched from this host's own mirror of Debian, suite trixie",
+        )
+    })
+    .map(drop)
 }
 
-fn fetch(cache: &Path, folder: &Path) -> Result<()> {
+fn fetch(work: &Path) -> Result<PathBuf> {
     let [own, _] = native()?;
     let architecture = own.debian()?;
-    let sources = apt::release(SUITE)?;
-    let work = tempfile::tempdir_in(cache).context("cannot create a work folder")?;
-    let files = apt::persistently(|tries| {
-        let mut last = None;
-        for (sources, number) in sources.iter().zip(1..) {
-            let work = work.path().join(format!("{tries}-{number}"));
-            match apt::unpack(&work, architecture, Some(sources), &PACKAGES) {
-                Ok(files) => return Ok(files),
-                Err(error) => last = Some(error),
-            }
-        }
-        Err(last.context("there is no mirror")?)
+    let files = apt::from_release(SUITE, |sources, number| {
+        apt::unpack(&work.join(number.to_string()), architecture, Some(sources), &PACKAGES)
     })?;
-    let bin = work.path().join("bin");
-    for dir in [Some(bin.as_path()), folder.parent()].into_iter().flatten() {
-        fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
-    }
+    let bin = work.join("bin");
+    fs::create_dir(&bin).with_context(|| format!("cannot create {}", bin.display()))?;
     for program in PROGRAMS {
         let from = files.join(program);
         let name = from.file_name().context("a program without a name")?;
@@ -89,12 +60,16 @@ fn fetch(cache: &Path, folder: &Path) -> Result<()> {
     if !version.contains(&format!("version {ENGINE_VERSION}")) {
         bail!("it is another version than {ENGINE_VERSION}x: {}", version.trim());
     }
-    fs::rename(&bin, folder).with_context(|| format!("cannot keep it in {}", folder.display()))
+    Ok(bin)
+}
+
+fn name() -> Result<String> {
+    let [own, _] = native()?;
+    Ok(format!("debian13/{}", own.debian()?))
 }
 
 fn folder() -> Result<PathBuf> {
-    let [own, _] = native()?;
-    Ok(workspace::cache().join("debian13").join(own.debian()?))
+    Ok(workspace::cache().join(name()?))
 }
 
 /// One of the programs: `dockerd`, `containerd`, or `docker-buildx`, which runs by

@@ -12,6 +12,7 @@
 pub mod apt;
 pub mod bench;
 pub mod busybox;
+pub mod cache;
 pub mod coordinates;
 pub mod debian13;
 pub mod engine;
@@ -33,4 +34,5 @@ pub mod root;
 pub mod run;
 pub mod state;
 pub mod test;
+pub mod wheels;
 pub mod workspace;

@@ -54,6 +54,22 @@ pub fn ensure(root: &Root, tools: &[Tool], install: bool) -> Result<()> {
     if packages.is_empty() {
         return Ok(());
     }
+    install_all(root, &packages, install)?;
+    match missing(tools, |program| run::find(program).is_some()).as_slice() {
+        [] => Ok(()),
+        still => bail!("installed, and yet without the expected programs: {}", still.join(" ")),
+    }
+}
+
+/// One that is known to be missing, by whatever sign: not all packages have programs.
+///
+/// # Errors
+/// As [`ensure`].
+pub fn ensure_package(root: &Root, package: &'static str, install: bool) -> Result<()> {
+    install_all(root, &[package], install)
+}
+
+fn install_all(root: &Root, packages: &[&str], install: bool) -> Result<()> {
     let list = packages.join(" ");
     let remedy = format!("install them: apt-get install --no-install-recommends {list}");
     if !install {
@@ -65,16 +81,13 @@ pub fn ensure(root: &Root, tools: &[Tool], install: bool) -> Result<()> {
         );
     }
     eprintln!("xtask: installing Debian packages that are missing: {list}");
-    if apt_install(root, &packages).is_err() {
+    if apt_install(root, packages).is_err() {
         eprintln!("xtask: once more, with fresh package lists");
         run::output(root.command_with("apt-get", &APT).args(["-q", "update"]))
             .with_context(|| remedy.clone())?;
-        apt_install(root, &packages).with_context(|| remedy.clone())?;
+        apt_install(root, packages).with_context(|| remedy.clone())?;
     }
-    match missing(tools, |program| run::find(program).is_some()).as_slice() {
-        [] => Ok(()),
-        still => bail!("installed, and yet without the expected programs: {}", still.join(" ")),
-    }
+    Ok(())
 }
 
 /// The client: Debian 13 has it in a package of its own, others in `docker.io`.

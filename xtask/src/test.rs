@@ -22,6 +22,7 @@ use crate::process::Process;
 use crate::root::Root;
 use crate::run;
 use crate::state::Place;
+use crate::wheels;
 
 /// What tests stand on.
 #[must_use]
@@ -52,7 +53,7 @@ pub fn prepare(install: bool) -> Result<()> {
 /// When a test fails or was skipped, or the environment fails.
 pub fn test(extra: &[OsString], install: bool) -> Result<()> {
     prepare(install)?;
-    ensure_nextest(install)?;
+    let mut command = nextest_command(install)?;
     lint::cargo(&["build", "--package", "archyard"])?;
     let place = Place::named("test");
     if let Some(rest) = Env::open(&place)? {
@@ -64,8 +65,7 @@ pub fn test(extra: &[OsString], install: bool) -> Result<()> {
     eprintln!("xtask: bringing up {} Engines and a registry", options.kinds().len());
     let env = Env::up(&place, &options)?;
     let summary = Coordinates::of(&env, "debug").and_then(|all| all.write(&env)).and_then(|file| {
-        let mut command = lint::cargo_command(&["nextest", "run", "--no-fail-fast"]);
-        command.args(extra).env(coordinates::VARIABLE, file);
+        command.args(["run", "--no-fail-fast"]).args(extra).env(coordinates::VARIABLE, file);
         if !selects_packages(extra) {
             command.arg("--workspace");
         }
@@ -138,16 +138,28 @@ fn pass_on(stderr: impl Read) -> Result<Option<Summary>> {
     Ok(summary)
 }
 
-fn ensure_nextest(install: bool) -> Result<()> {
-    if run::output(&mut lint::cargo_command(&["nextest", "--version"])).is_ok() {
-        return Ok(());
+/// What `cargo nextest` is run as: the user's own, or one that is fetched (seconds),
+/// or one that is built (minutes).
+fn nextest_command(install: bool) -> Result<Command> {
+    let mut command = lint::cargo_command(&["nextest"]);
+    if run::output(lint::cargo_command(&["nextest"]).arg("--version")).is_ok() {
+        return Ok(command);
     }
     let remedy = "cargo install cargo-nextest --locked";
     if !install {
         bail!("cargo-nextest is missing and installing was not allowed; {remedy}");
     }
+    match wheels::ensure(wheels::NEXTEST, install).and_then(|bin| wheels::search_path(&bin)) {
+        Ok(path) => {
+            run::output(lint::cargo_command(&["nextest", "--version"]).env("PATH", &path))?;
+            command.env("PATH", path);
+            return Ok(command);
+        }
+        Err(error) => eprintln!("xtask: warning: {error:#}"),
+    }
     eprintln!("xtask: installing cargo-nextest, which is missing: {remedy}");
-    lint::cargo(&["install", "cargo-nextest", "--locked"])
+    lint::cargo(&["install", "cargo-nextest", "--locked"])?;
+    Ok(command)
 }
 
 #[cfg(test)]
