@@ -3,6 +3,7 @@
 //! [`session`] shows what happens and listens for Ctrl-C, while [`submit`] sends the plan and [`follow`] reads what
 //! becomes of it. Nothing here builds: that is a farm's, even where it lives in this very process.
 
+pub(crate) mod checks;
 pub(crate) mod credentials;
 pub(crate) mod follow;
 pub(crate) mod interrupt;

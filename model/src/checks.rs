@@ -30,8 +30,10 @@ pub struct Checks {
     /// Else their root is read-only, with a small `/tmp`.
     pub smoke_writable: bool,
     /// Of each; whole milliseconds.
+    #[serde(rename = "smoke_timeout_ms", with = "milliseconds")]
     pub smoke_timeout: Duration,
     /// Of each, in bytes.
+    #[serde(rename = "smoke_memory_bytes")]
     pub smoke_memory: u64,
     /// What becomes of executables that do not fit the platform.
     pub foreign: ForeignPolicy,
@@ -106,4 +108,19 @@ pub struct Artifact {
     pub size: u64,
     /// As the farm names it.
     pub blob: Blake3,
+}
+
+/// A duration as JSON has it.
+mod milliseconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        u64::deserialize(deserializer).map(Duration::from_millis)
+    }
 }

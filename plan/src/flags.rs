@@ -1,29 +1,16 @@
 //! The flags of `archyard build`, parsed: each error names its flag, the value and what would be right.
 
+mod annotations;
+mod checks;
+mod platforms;
+
 use std::collections::BTreeMap;
 
-use archyard_model::{Invalid, Output, Platform, Reference, limits};
+use archyard_model::{Invalid, Output, Reference, limits};
 
-/// `--platform`, or those built for by default.
-pub(crate) fn platforms(given: &[String], default: &[Platform]) -> Result<Vec<Platform>, Invalid> {
-    if given.is_empty() && default.is_empty() {
-        return Err(Invalid::new("--platform", "", "name at least one, as in linux/amd64,linux/arm64"));
-    }
-    let mut platforms: Vec<Platform> = Vec::new();
-    for text in given.iter().flat_map(|list| list.split(',')).map(str::trim) {
-        let platform: Platform = text.parse().map_err(|error: Invalid| error.of("--platform"))?;
-        if platforms.contains(&platform) {
-            let problem = format!("{platform} is asked for twice; name each platform once");
-            return Err(Invalid::new("--platform", text, problem));
-        }
-        platforms.push(platform);
-    }
-    if given.is_empty() {
-        platforms.extend_from_slice(default);
-    }
-    at_most("--platform", platforms.len(), limits::PLAN_PLATFORMS)?;
-    Ok(platforms)
-}
+pub(crate) use annotations::annotations;
+pub(crate) use checks::checks;
+pub(crate) use platforms::{Platforms, platforms};
 
 /// `--tag`. One that is given twice is one.
 pub(crate) fn tags(given: &[String], output: Output) -> Result<Vec<Reference>, Invalid> {
@@ -44,6 +31,19 @@ pub(crate) fn tags(given: &[String], output: Output) -> Result<Vec<Reference>, I
     }
     at_most("--tag", tags.len(), limits::PLAN_TAGS)?;
     Ok(tags)
+}
+
+/// `--candidate`: the repository that holds it, for that output alone.
+pub(crate) fn staging(given: Option<&str>, output: Output) -> Result<Option<String>, Invalid> {
+    let flag = "--candidate";
+    let Some(name) = given.filter(|_| output == Output::Candidate) else { return Ok(None) };
+    let reference: Reference = name.parse().map_err(|error: Invalid| error.of(flag))?;
+    let last = name.rsplit('/').next().unwrap_or(name);
+    if reference.digest().is_some() || last.contains(':') {
+        let problem = format!("expected a repository without tag or digest, as in {}", reference.name());
+        return Err(Invalid::new(flag, name, problem));
+    }
+    Ok(Some(reference.name()))
 }
 
 /// `--build-arg`. A bare name that the environment lacks is left out, with a warning.
@@ -133,29 +133,8 @@ fn at_most(flag: &str, count: usize, limit: usize) -> Result<(), Invalid> {
 mod tests {
     use super::*;
 
-    fn strings(given: &[&str]) -> Vec<String> {
+    pub(super) fn strings(given: &[&str]) -> Vec<String> {
         given.iter().map(|text| (*text).to_owned()).collect()
-    }
-
-    #[test]
-    fn platforms_are_normalised_and_named_once() {
-        let default = [Platform::new("linux", "amd64", "").unwrap()];
-        let found = platforms(&strings(&["linux/x86_64, linux/arm64/v8", "linux/arm"]), &default).unwrap();
-        assert_eq!(
-            found.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            ["linux/amd64", "linux/arm64", "linux/arm/v7"]
-        );
-        assert_eq!(platforms(&[], &default).unwrap(), default);
-        for (given, remedy) in [
-            (&["linux/arm64", "linux/arm64/v8"][..], "\"linux/arm64/v8\": linux/arm64 is asked for twice"),
-            (&["linux/amd46"], "did you mean linux/amd64"),
-            (&["linux/amd64,"], "expected OS/ARCHITECTURE"),
-            (&[""], "expected OS/ARCHITECTURE"),
-        ] {
-            let error = platforms(&strings(given), &default).unwrap_err().to_string();
-            assert!(error.starts_with("--platform ") && error.contains(remedy), "{error}");
-        }
-        assert!(platforms(&[], &[]).is_err());
     }
 
     #[test]
@@ -175,6 +154,24 @@ mod tests {
         assert_eq!(tags(&[], Output::Check), Ok(Vec::new()));
         let many: Vec<String> = (0..65).map(|n| format!("x:{n}")).collect();
         assert!(tags(&many, Output::Check).unwrap_err().to_string().contains("at most 64"));
+    }
+
+    #[test]
+    fn candidates_wait_in_a_repository() {
+        let ask = |name: &str| staging(Some(name), Output::Candidate);
+        assert_eq!(ask("r.example:5000/staging").unwrap().as_deref(), Some("r.example:5000/staging"));
+        assert_eq!(ask("x/y").unwrap().as_deref(), Some("docker.io/x/y"));
+        assert_eq!(staging(None, Output::Push), Ok(None));
+        let digest = format!("x@sha256:{}", "0".repeat(64));
+        for (given, remedy) in [
+            ("r.example/x:1", "without tag or digest, as in r.example/x"),
+            (&digest, "without tag or digest"),
+            ("Up/Case", "lowercase"),
+            ("", "expected"),
+        ] {
+            let error = ask(given).unwrap_err().to_string();
+            assert!(error.starts_with("--candidate ") && error.contains(remedy), "{error}");
+        }
     }
 
     #[test]

@@ -20,4 +20,4 @@ mod tests;
 
 pub use context::{BlobReader, BlobSource, Snapshot};
 pub use error::{Error, ErrorKind};
-pub use request::{Host, PlanRequest, Planned, plan};
+pub use request::{CheckFlags, Host, PlanRequest, Planned, plan};

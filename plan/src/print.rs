@@ -6,10 +6,10 @@
 use serde::{Serialize, Serializer};
 
 use archyard_model::{
-    Base, BaseKind, Blake3, ContextEntry, ContextRef, EntryKind, Output, Plan, Platform, ProjectName,
-    Reference,
+    Annotation, Base, BaseKind, Blake3, Checks, ContextEntry, ContextRef, EntryKind, Output, Plan, Platform,
+    ProjectName, Reference,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::Planned;
 
@@ -18,7 +18,10 @@ use crate::Planned;
 pub struct Printed<'a> {
     project: &'a ProjectName,
     platforms: &'a [Platform],
+    trial: Vec<&'a Platform>,
+    cross: Vec<&'a Platform>,
     output: Output,
+    staging: Option<&'a str>,
     tags: &'a [Reference],
     dockerfile: File<'a>,
     target: Option<&'a str>,
@@ -26,6 +29,8 @@ pub struct Printed<'a> {
     labels: &'a BTreeMap<String, String>,
     no_cache: bool,
     pull: bool,
+    checks: &'a Checks,
+    annotations: &'a [Annotation],
     bases: Vec<PrintedBase<'a>>,
     insecure_registries: &'a [String],
     credential_hosts: &'a [String],
@@ -93,10 +98,14 @@ impl Planned {
             &self.plan;
         let Plan { bases, insecure_registries, credential_hosts, dockerfile, dockerfile_name, .. } =
             &self.plan;
+        let Plan { checks, trial, cross, annotations, staging, .. } = &self.plan;
         Printed {
             project,
             platforms,
+            trial: at(trial, platforms),
+            cross: at(cross, platforms),
             output: *output,
+            staging: staging.as_deref(),
             tags,
             dockerfile: File { name: dockerfile_name, digest: *dockerfile, size: self.dockerfile.len() },
             target: target.as_deref(),
@@ -104,6 +113,8 @@ impl Planned {
             labels,
             no_cache: *no_cache,
             pull: *pull,
+            checks,
+            annotations,
             bases: bases.iter().map(|base| print_base(base, platforms)).collect(),
             insecure_registries,
             credential_hosts,
@@ -115,6 +126,10 @@ impl Planned {
             warnings: &self.warnings,
         }
     }
+}
+
+fn at<'a>(positions: &BTreeSet<u16>, platforms: &'a [Platform]) -> Vec<&'a Platform> {
+    positions.iter().filter_map(|at| platforms.get(usize::from(*at))).collect()
 }
 
 fn print_base<'a>(base: &'a Base, platforms: &'a [Platform]) -> PrintedBase<'a> {

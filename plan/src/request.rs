@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use archyard_model::{Base, Blake3, Output, Plan, Platform, ProjectName, Reference};
+use archyard_model::{Blake3, ForeignPolicy, Output, Plan, Platform, ProjectName, Reference};
 
 use crate::dockerfile::{self, Question};
 use crate::{Error, Snapshot, context, files, flags};
@@ -19,6 +19,10 @@ pub struct PlanRequest {
     pub tags: Vec<String>,
     /// `--platform`, each; a value may hold several, with commas. None: [`Host::platforms`].
     pub platforms: Vec<String>,
+    /// `--trial`, each; a value may hold several, with commas.
+    pub trial: Vec<String>,
+    /// `--cross`, each; a value may hold several, with commas.
+    pub cross: Vec<String>,
     /// `--target`.
     pub target: Option<String>,
     /// `--build-arg`, each: `NAME=VALUE`, or `NAME` for what the environment has.
@@ -29,12 +33,39 @@ pub struct PlanRequest {
     pub no_cache: bool,
     /// `--pull`.
     pub pull: bool,
-    /// `check`, or `push` with `--push`.
+    /// What the image must pass.
+    pub checks: CheckFlags,
+    /// `--annotation`, each: `[TYPE[PLATFORM][,TYPE...]:]KEY=VALUE`.
+    pub annotations: Vec<String>,
+    /// `check`, or what a flag asks for.
     pub output: Output,
+    /// `--candidate`'s repository; read for that output alone.
+    pub staging: Option<String>,
     /// `--project`.
     pub project: ProjectName,
     /// `--insecure-registry`, each: `HOST[:PORT]`.
     pub insecure_registries: Vec<String>,
+}
+
+/// The flags of what an image must pass.
+#[derive(Debug, Clone, Default)]
+pub struct CheckFlags {
+    /// `--smoke-test`, each: words as for `docker run IMAGE WORDS`.
+    pub smoke_tests: Vec<String>,
+    /// `--smoke-test-network`.
+    pub smoke_network: bool,
+    /// `--smoke-test-writable`.
+    pub smoke_writable: bool,
+    /// `--smoke-test-timeout`: a duration, as in `60s`.
+    pub smoke_timeout: Option<String>,
+    /// `--smoke-test-memory`: a size as docker takes it, as in `512m`.
+    pub smoke_memory: Option<String>,
+    /// `--foreign`.
+    pub foreign: ForeignPolicy,
+    /// `--foreign-allow`, each: a glob over absolute paths.
+    pub foreign_allow: Vec<String>,
+    /// `--data-only`.
+    pub data_only: bool,
 }
 
 impl PlanRequest {
@@ -45,12 +76,17 @@ impl PlanRequest {
             dockerfile: None,
             tags: Vec::new(),
             platforms: Vec::new(),
+            trial: Vec::new(),
+            cross: Vec::new(),
             target: None,
             build_args: Vec::new(),
             labels: Vec::new(),
             no_cache: false,
             pull: false,
+            checks: CheckFlags::default(),
+            annotations: Vec::new(),
             output: Output::Check,
+            staging: None,
             project: ProjectName::default(),
             insecure_registries: Vec::new(),
         }
@@ -94,10 +130,14 @@ pub struct Planned {
 /// Whatever is wrong first, with the flag or file it is in and how to mend it.
 pub fn plan(request: &PlanRequest, host: &Host<'_>) -> Result<Planned, Error> {
     let mut warnings = Vec::new();
-    let platforms = flags::platforms(&request.platforms, host.platforms)?;
+    let flags::Platforms { all: platforms, trial, cross } =
+        flags::platforms(&request.platforms, &request.trial, &request.cross, host.platforms)?;
     let tags = flags::tags(&request.tags, request.output)?;
+    let staging = flags::staging(request.staging.as_deref(), request.output)?;
     let build_args = flags::build_args(&request.build_args, host.env, &mut warnings)?;
     let labels = flags::labels(&request.labels)?;
+    let checks = flags::checks(&request.checks)?;
+    let annotations = flags::annotations(&request.annotations, &platforms)?;
     let insecure_registries = flags::insecure_registries(&request.insecure_registries)?;
 
     let root = context::find_root(host.directory, &request.context)?;
@@ -110,8 +150,7 @@ pub fn plan(request: &PlanRequest, host: &Host<'_>) -> Result<Planned, Error> {
 
     let (ignore, ignore_file) = files::ignore(request, &file, &root)?;
     let snapshot = context::scan(&root, &ignore, host.cache)?;
-    let credential_hosts = credential_hosts(request.output, &tags, &found.bases, host);
-    let plan = Plan {
+    let mut plan = Plan {
         project: request.project.clone(),
         platforms,
         output: request.output,
@@ -126,20 +165,22 @@ pub fn plan(request: &PlanRequest, host: &Host<'_>) -> Result<Planned, Error> {
         pull: request.pull,
         bases: found.bases,
         insecure_registries,
-        credential_hosts,
-        checks: archyard_model::Checks::default(),
-        trial: std::collections::BTreeSet::new(),
-        cross: std::collections::BTreeSet::new(),
-        annotations: Vec::new(),
-        staging: None,
+        credential_hosts: Vec::new(),
+        checks,
+        trial,
+        cross,
+        annotations,
+        staging,
     };
+    plan.credential_hosts = credential_hosts(&plan, host);
     Ok(Planned { plan, snapshot, dockerfile: file.bytes, ignore_file, warnings })
 }
 
 /// The registries that this build speaks to and that there are credentials for, sorted.
-fn credential_hosts(output: Output, tags: &[Reference], bases: &[Base], host: &Host<'_>) -> Vec<String> {
-    let pushed = tags.iter().filter(|_| output != Output::Check);
-    let pulled = bases.iter().flat_map(|base| &base.uses).map(|each| &each.image);
+fn credential_hosts(plan: &Plan, host: &Host<'_>) -> Vec<String> {
+    // One that does not parse was refused before.
+    let pushed = plan.repositories().into_iter().filter_map(|name| name.parse::<Reference>().ok());
+    let pulled = plan.bases.iter().flat_map(|base| &base.uses).map(|each| each.image.clone());
     let mut hosts: Vec<String> = pushed.chain(pulled).map(|image| image.registry().to_owned()).collect();
     hosts.sort();
     hosts.dedup();

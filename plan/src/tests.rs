@@ -7,7 +7,7 @@ use std::path::Path;
 
 use archyard_model::{Blake3, Output, Platform};
 
-use crate::{Error, ErrorKind, Host, PlanRequest, Planned, plan};
+use crate::{CheckFlags, Error, ErrorKind, Host, PlanRequest, Planned, plan};
 
 fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
@@ -65,6 +65,9 @@ fn prints_the_plan() {
         tags: vec!["127.0.0.1:5000/app".to_owned()],
         build_args: vec!["V=1.21".to_owned(), "FROM_ENV".to_owned(), "NOT_THERE".to_owned()],
         labels: vec!["a=b".to_owned()],
+        trial: vec!["linux/riscv64".to_owned()],
+        checks: CheckFlags { smoke_tests: vec!["app --version".to_owned()], ..CheckFlags::default() },
+        annotations: vec!["index:title=App".to_owned()],
         output: Output::Push,
         pull: true,
         ..PlanRequest::new(".")
@@ -188,6 +191,12 @@ fn credentials_are_for_the_registries_it_speaks_to() {
     assert_eq!(ask(dir.path(), &request).unwrap().plan.credential_hosts, ["base.example"]);
     request.output = Output::Push;
     assert_eq!(ask(dir.path(), &request).unwrap().plan.credential_hosts, ["base.example", "tags.example"]);
+    // A candidate's tags are for later.
+    request.output = Output::Candidate;
+    request.staging = Some("staging.example/y".to_owned());
+    let plan = ask(dir.path(), &request).unwrap().plan;
+    assert_eq!(plan.credential_hosts, ["base.example", "staging.example"]);
+    assert_eq!(plan.staging.as_deref(), Some("staging.example/y"));
 }
 
 #[test]

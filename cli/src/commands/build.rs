@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use ulid::Ulid;
 
 use crate::args::FarmArgs;
+use crate::build::checks::CheckArgs;
 use crate::build::follow::Follow;
 use crate::build::prepare::{Prepared, prepare};
 use crate::build::results::{self, Files};
@@ -37,6 +38,9 @@ Examples:
   archyard build -f ci/Dockerfile --target test --build-arg GO=1.25 .
   archyard build --print --platform linux/arm64 .   the plan; talks to nobody
   archyard build -q --push -t r.example/app .       prints the index's digest
+  archyard build --smoke-test 'app --version' .     fails unless that runs
+  archyard build --platform linux/amd64 --trial linux/riscv64 .
+  archyard build --candidate r.example/staging -t r.example/app:1 .
 
 Ctrl-C cancels the build and waits for its end; a second one leaves at once.
 A build outlives its client: archyard logs -f BUILD follows it.
@@ -57,15 +61,30 @@ pub(crate) struct Args {
     /// Platforms, with commas or repeated, as in linux/amd64,linux/arm64 [default: this machine's]
     #[arg(long, value_name = "PLATFORM")]
     platform: Vec<String>,
+    /// Platforms on trial: built and checked like the rest, but they neither fail the build nor enter
+    /// the index
+    #[arg(long, value_name = "PLATFORM")]
+    trial: Vec<String>,
+    /// Platforms that may be built on another machine where no worker runs them; needs a Dockerfile that
+    /// runs nothing there
+    #[arg(long, value_name = "PLATFORM")]
+    cross: Vec<String>,
     /// Publish under every tag
     #[arg(long)]
     push: bool,
+    /// Publish into this repository under a tag of its own, for `archyard promote` to give it --tag
+    #[arg(long, value_name = "REPOSITORY")]
+    candidate: Option<String>,
     /// Build argument, as NAME=VALUE, or NAME for what the environment has; repeat for several
     #[arg(long, value_name = "NAME[=VALUE]")]
     build_arg: Vec<String>,
     /// Label for the image, as NAME=VALUE; repeat for several
     #[arg(long, value_name = "NAME=VALUE")]
     label: Vec<String>,
+    /// Annotation, as [TYPE[PLATFORM][,TYPE...]:]KEY=VALUE with types manifest, index and
+    /// manifest-descriptor; repeat for several [default type: manifest]
+    #[arg(long, value_name = "ANNOTATION")]
+    annotation: Vec<String>,
     /// Run every step again
     #[arg(long)]
     no_cache: bool,
@@ -92,6 +111,8 @@ pub(crate) struct Args {
     json: bool,
     #[command(flatten)]
     files: Files,
+    #[command(flatten)]
+    checks: CheckArgs,
     /// Engine for a build without a farm [default: DOCKER_HOST or unix:///var/run/docker.sock]
     #[arg(long, value_name = "ENDPOINT")]
     engine: Option<String>,
@@ -111,7 +132,7 @@ enum Progress {
 }
 
 pub(crate) fn run(args: Args) -> Result<Exit> {
-    let prepared = prepare(&args.request())?;
+    let prepared = prepare(&args.request()?)?;
     args.files.check(&prepared.planned.plan)?;
     if args.print {
         return print(&prepared);
@@ -205,20 +226,36 @@ fn print(prepared: &Prepared) -> Result<Exit> {
 }
 
 impl Args {
-    fn request(&self) -> PlanRequest {
-        PlanRequest {
+    fn request(&self) -> Result<PlanRequest> {
+        Ok(PlanRequest {
             context: self.context.clone(),
             dockerfile: self.file.clone(),
             tags: self.tags.clone(),
             platforms: self.platform.clone(),
+            trial: self.trial.clone(),
+            cross: self.cross.clone(),
             target: self.target.clone(),
             build_args: self.build_arg.clone(),
             labels: self.label.clone(),
             no_cache: self.no_cache,
             pull: self.pull,
-            output: if self.push { Output::Push } else { Output::Check },
+            checks: self.checks.flags(),
+            annotations: self.annotation.clone(),
+            output: self.output()?,
+            staging: self.candidate.clone(),
             project: self.project.clone(),
             insecure_registries: self.insecure_registry.clone(),
+        })
+    }
+
+    fn output(&self) -> Result<Output> {
+        match (&self.candidate, self.push) {
+            (Some(repository), true) => Err(exit::Refusal::usage(format!(
+                "--candidate {repository:?}: a candidate gets no tags yet; leave out --push, or push without --candidate"
+            ))),
+            (Some(_), false) => Ok(Output::Candidate),
+            (None, true) => Ok(Output::Push),
+            (None, false) => Ok(Output::Check),
         }
     }
 
