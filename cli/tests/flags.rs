@@ -96,6 +96,18 @@ fn cross_for_a_platform_that_is_not_built() {
 }
 
 #[test]
+fn cross_where_the_target_runs_something() {
+    let project = project("FROM busybox AS tools\nRUN mkdir /x\nFROM scratch\nCOPY --from=tools /x /x\n");
+    let home = tempfile::tempdir().unwrap();
+    let flags = ["--platform", "linux/amd64,linux/arm64", "--cross", "linux/arm64"];
+    let (code, stdout, stderr) = build(home.path(), &flags, project.path());
+    assert_eq!((code, stdout.as_str(), stderr.lines().count()), (Some(2), "", 1), "{stderr}");
+    let want = "Dockerfile:2: RUN of stage \"tools\" would run on linux/arm64, which --cross linux/arm64 builds on \
+                another machine";
+    assert!(stderr.contains(want) && stderr.contains("FROM --platform=$BUILDPLATFORM"), "{stderr}");
+}
+
+#[test]
 fn what_an_image_must_pass_is_in_the_plan() {
     let flags = [
         "--smoke-test",

@@ -4,6 +4,7 @@
 //! as BuildKit does. Nothing is executed or fetched, and nothing in the file is changed. Two things are not
 //! known here: what `ONBUILD` in a base brings, and which stages a foreign frontend makes up.
 
+mod cross;
 mod directive;
 mod mask;
 mod mount;
@@ -13,11 +14,12 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use archyard_model::{Base, BaseKind, BaseUse, Invalid, Platform, Reference, limits};
 
 use crate::Error;
+use cross::Cross;
 use scope::{Scope, remedy};
 use source::{Source, Stage, Token};
 
@@ -28,10 +30,18 @@ pub struct Question<'a> {
     pub name: &'a str,
     /// One per job.
     pub platforms: &'a [Platform],
+    /// Jobs that may be built on a machine of another platform: nothing may run on theirs.
+    pub cross: &'a BTreeSet<u16>,
     /// The stage to build; None is the last.
     pub target: Option<&'a str>,
     /// As the user passed them.
     pub build_args: &'a BTreeMap<String, String>,
+}
+
+impl Question<'_> {
+    fn platform(&self, job: u16) -> Option<&Platform> {
+        self.platforms.get(usize::from(job))
+    }
 }
 
 /// What was found.
@@ -62,6 +72,11 @@ pub fn bases(dockerfile: &[u8], question: &Question<'_>) -> Result<Bases, Error>
         for job in 0..question.platforms.len() {
             found.add(BaseKind::Syntax, token, job, image.clone(), None);
         }
+    }
+    if let (true, Some(platform)) = (foreign, question.cross.first().and_then(|at| question.platform(*at))) {
+        let problem =
+            "the Dockerfile's frontend is none of Docker's, and what it runs is not known; leave out --cross";
+        return Err(Invalid::new("--cross", platform, problem).into());
     }
     match read {
         Ok(source) => {
@@ -127,6 +142,9 @@ impl Found<'_> {
                     self.add(*kind, token, job, image, Some(platform.clone()));
                 }
             }
+        }
+        if u16::try_from(job).is_ok_and(|job| self.question.cross.contains(&job)) {
+            Cross { file: name, source, scope: &scope, starts: &starts, platform }.check(&seen)?;
         }
         Ok(())
     }

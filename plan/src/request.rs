@@ -144,7 +144,8 @@ pub fn plan(request: &PlanRequest, host: &Host<'_>) -> Result<Planned, Error> {
     let file = files::dockerfile(request, host, &root)?;
     let name = file.name.display().to_string();
     let target = request.target.as_deref().filter(|target| !target.is_empty());
-    let question = Question { name: &name, platforms: &platforms, target, build_args: &build_args };
+    let question =
+        Question { name: &name, platforms: &platforms, cross: &cross, target, build_args: &build_args };
     let found = dockerfile::bases(&file.bytes, &question)?;
     warnings.extend(found.warnings);
 

@@ -12,13 +12,15 @@ use crate::Error;
 /// Dockerfile can spell it.
 const WORKER: &str = "\u{1}worker\u{1}";
 
-/// The arguments of one job, in two readings.
+/// The arguments of one job, in three readings.
 pub(super) struct Scope {
     escape: char,
     /// `$BUILDPLATFORM` is what an Engine that runs the job's platform calls its own.
     names: BTreeMap<String, String>,
     /// `$BUILDPLATFORM` is [`WORKER`].
     platforms: BTreeMap<String, String>,
+    /// All that is known of the worker is [`WORKER`].
+    unknown: BTreeMap<String, String>,
 }
 
 impl Scope {
@@ -31,8 +33,8 @@ impl Scope {
         passed: &BTreeMap<String, String>,
     ) -> Result<Self, Error> {
         let build =
-            |build_platform: &str| {
-                let mut variables = predefined(job, build_platform, source, target, passed);
+            |worker: [&str; 4]| {
+                let mut variables = predefined(job, worker, source, target, passed);
                 for argument in &source.arguments {
                     let value =
                         match (passed.get(&argument.name), &argument.default) {
@@ -49,7 +51,20 @@ impl Scope {
                 }
                 Ok::<_, Error>(variables)
             };
-        Ok(Self { escape: source.escape, names: build(&job.host().to_string())?, platforms: build(WORKER)? })
+        let host = job.host();
+        let (os, architecture, variant) =
+            (host.os(), host.architecture(), host.variant().unwrap_or_default());
+        Ok(Self {
+            escape: source.escape,
+            names: build([&host.to_string(), os, architecture, variant])?,
+            platforms: build([WORKER, os, architecture, variant])?,
+            unknown: build([WORKER; 4])?,
+        })
+    }
+
+    /// Whether an image's name depends on the machine that builds.
+    pub(super) fn asks_the_worker(&self, word: &str) -> bool {
+        shell::expand(word, &self.unknown, self.escape).is_ok_and(|name| name.contains(WORKER))
     }
 
     /// An image's name with its variables put in.
@@ -79,18 +94,17 @@ pub(super) fn remedy(word: &str) -> String {
 
 fn predefined(
     job: &Platform,
-    build_platform: &str,
+    worker: [&str; 4],
     source: &Source,
     target: Option<&str>,
     passed: &BTreeMap<String, String>,
 ) -> BTreeMap<String, String> {
-    let host = job.host();
     let last = source.stages.last().and_then(|stage| stage.name.as_deref());
     let pairs = [
-        ("BUILDPLATFORM", build_platform),
-        ("BUILDOS", host.os()),
-        ("BUILDARCH", host.architecture()),
-        ("BUILDVARIANT", host.variant().unwrap_or_default()),
+        ("BUILDPLATFORM", worker[0]),
+        ("BUILDOS", worker[1]),
+        ("BUILDARCH", worker[2]),
+        ("BUILDVARIANT", worker[3]),
         ("TARGETPLATFORM", &job.to_string()),
         ("TARGETOS", job.os()),
         ("TARGETARCH", job.architecture()),

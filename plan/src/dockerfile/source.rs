@@ -37,6 +37,10 @@ pub(super) struct Stage {
     pub(super) platform: Option<String>,
     /// `COPY --from=` and `RUN --mount=from=`.
     pub(super) sources: Vec<(BaseKind, Token)>,
+    /// Lines of its `RUN`s.
+    pub(super) runs: Vec<u32>,
+    /// Lines of the `RUN`s that it leaves to those that start from it.
+    pub(super) onbuild_runs: Vec<u32>,
 }
 
 /// A piece of the file.
@@ -113,7 +117,15 @@ impl<'a> File<'a> {
                     from.as_.map(|(_, name)| name.value.to_lowercase()).filter(|name| !name.is_empty());
                 let image = self.shifted(&from.image);
                 let line = self.line(from.from.span.start + self.shift);
-                source.stages.push(Stage { line, name, image, platform, sources: Vec::new() });
+                source.stages.push(Stage {
+                    line,
+                    name,
+                    image,
+                    platform,
+                    sources: Vec::new(),
+                    runs: Vec::new(),
+                    onbuild_runs: Vec::new(),
+                });
             }
             Instruction::Copy(copy) => {
                 if let Some(from) = flag(&copy.options, "from") {
@@ -124,6 +136,8 @@ impl<'a> File<'a> {
                 }
             }
             Instruction::Run(run) => {
+                let line = self.line(run.run.span.start + self.shift);
+                source.stages.last_mut().into_iter().for_each(|stage| stage.runs.push(line));
                 for option in run.options.iter().filter(|option| option.name.value == "mount") {
                     let Some(value) = &option.value else { continue };
                     if let Some(token) = self.mount_source(&self.shifted(value))? {
@@ -131,7 +145,11 @@ impl<'a> File<'a> {
                     }
                 }
             }
-            // Not what ONBUILD holds either: it is for the builds that start from this image.
+            Instruction::Onbuild(onbuild) if matches!(*onbuild.instruction, Instruction::Run(_)) => {
+                let line = self.line(onbuild.onbuild.span.start + self.shift);
+                source.stages.last_mut().into_iter().for_each(|stage| stage.onbuild_runs.push(line));
+            }
+            // No image that ONBUILD names either: it is for the builds that start from this image.
             _ => {}
         }
         Ok(())

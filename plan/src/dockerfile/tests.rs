@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const KUBO: &str = "\
+pub(super) const KUBO: &str = "\
 # syntax=docker/dockerfile:1
 # Enables BuildKit with cache mount.
 FROM --platform=${BUILDPLATFORM:-linux/amd64} golang:1.21 AS builder
@@ -39,7 +39,9 @@ fn platforms(list: &[&str]) -> Vec<Platform> {
 fn ask(text: &str, list: &[&str], target: Option<&str>, args: &[(&str, &str)]) -> Result<Bases, Error> {
     let build_args = args.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     let platforms = platforms(list);
-    let question = Question { name: "Dockerfile", platforms: &platforms, target, build_args: &build_args };
+    let cross = &BTreeSet::new();
+    let question =
+        Question { name: "Dockerfile", platforms: &platforms, cross, target, build_args: &build_args };
     let found = bases(text.as_bytes(), &question)?;
     let mut end = 0;
     for base in &found.bases {
@@ -266,7 +268,12 @@ proptest! {
 /// Spans lie within the file, in order, on their line, and are their tokens.
 fn check(bytes: &[u8]) -> Result<(), TestCaseError> {
     let (platforms, build_args) = (platforms(&["linux/amd64", "linux/arm/v7"]), BTreeMap::new());
-    let question = Question { name: "x", platforms: &platforms, target: None, build_args: &build_args };
+    let cross = &[1].into();
+    let crossing =
+        Question { name: "x", platforms: &platforms, cross, target: None, build_args: &build_args };
+    let question = Question { cross: &BTreeSet::new(), ..crossing };
+    let refused = bases(bytes, &crossing).is_err();
+    prop_assert!(refused || bases(bytes, &question).is_ok(), "more is allowed across than at home");
     let Ok(found) = bases(bytes, &question) else { return Ok(()) };
     let mut end = 0;
     for base in found.bases {
