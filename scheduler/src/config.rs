@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use archyard_model::{Invalid, limits};
 
+use crate::artifacts;
+
 /// All settings of a scheduler.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -19,6 +21,8 @@ pub struct Config {
     pub tls: Option<TlsConfig>,
     /// `host[:port]` of registries that may be spoken to without TLS, for every build; loopback may anyway.
     pub insecure_registries: Vec<String>,
+    /// How much of what workers leave for clients is kept, and how long.
+    pub artifacts: artifacts::Options,
     /// Times that tests shorten.
     pub times: Times,
 }
@@ -91,7 +95,14 @@ impl Times {
 impl Config {
     /// A scheduler on these listeners, with everything else as it is by default.
     pub fn new(data_dir: PathBuf, listen: Vec<Listen>) -> Self {
-        Self { data_dir, listen, tls: None, insecure_registries: Vec::new(), times: Times::default() }
+        Self {
+            data_dir,
+            listen,
+            tls: None,
+            insecure_registries: Vec::new(),
+            artifacts: artifacts::Options::default(),
+            times: Times::default(),
+        }
     }
 
     /// Refuses what cannot work, or would let strangers in.

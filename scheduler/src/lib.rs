@@ -1,10 +1,11 @@
 //! The scheduler: it accepts builds, hands their jobs to workers, and publishes what they made.
 //!
 //! `core` decides, `driver` makes decisions durable and releases them, `journal` keeps them. Around these: `blobs`,
-//! `spools` and `views` keep what is too big for the journal, `lock` and `publish` speak to registries, `api` is
+//! `artifacts`, `spools` and `views` keep what is too big for the journal, `lock` and `publish` speak to registries, `api` is
 //! what clients and workers see. Arrows point inwards: `core` knows nothing of the rest.
 
 pub mod api;
+pub mod artifacts;
 pub mod blobs;
 pub mod config;
 pub mod core;

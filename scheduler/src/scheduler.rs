@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::{self, Shared};
+use crate::artifacts::Artifacts;
 use crate::config::{Config, Listen};
 use crate::credentials::Credentials;
 use crate::driver;
@@ -21,7 +22,7 @@ use crate::shell::{Effects, Hands};
 use crate::spools::Spools;
 use crate::tls::{Authority, Issued};
 use crate::views::Views;
-use crate::{blobs, core, disk, journal};
+use crate::{artifacts, blobs, core, disk, journal};
 
 /// Starts schedulers.
 #[derive(Debug)]
@@ -84,6 +85,7 @@ impl Scheduler {
             listeners.push((listener.address(listen), listener));
         }
         let blobs = Arc::new(blobs::Store::open(data_dir)?);
+        let artifacts = Arc::new(Artifacts::open(data_dir, config.artifacts.clone())?);
         let spools = Arc::new(Spools::open(data_dir)?);
         let views = Arc::new(Views::open(data_dir)?);
         let credentials = Arc::new(Credentials::default());
@@ -98,9 +100,13 @@ impl Scheduler {
             lock_patience: config.times.lock,
         };
         let (handle, driver) = recover(data_dir, config.times.core(), hands).await?;
+        let sweep =
+            artifacts::sweep(Arc::clone(&artifacts), handle.clone(), Arc::clone(&views), stopping.clone());
+        tasks.spawn(sweep);
         let shared = Shared {
             driver: handle.clone(),
             blobs,
+            artifacts,
             spools,
             views,
             credentials,

@@ -3,6 +3,7 @@
 //! Thin on purpose. Nothing is decided here and no fact is made: the driver decides, the stores keep. What a client
 //! is told when something fails is in `status`, and nowhere else.
 
+mod artifacts;
 mod builds;
 mod contexts;
 mod control;

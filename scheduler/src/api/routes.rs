@@ -2,6 +2,7 @@
 
 use archyard_model::limits;
 use archyard_proto::v1 as proto;
+use proto::artifact_service_server::ArtifactServiceServer;
 use proto::build_service_server::BuildServiceServer;
 use proto::context_service_server::ContextServiceServer;
 use proto::farm_service_server::FarmServiceServer;
@@ -17,11 +18,15 @@ pub async fn routes(shared: &Shared) -> Result<Routes, tonic_reflection::server:
     let workers = WorkerServiceServer::new(shared.clone()).max_decoding_message_size(limits::MESSAGE_BYTES);
     let farm = FarmServiceServer::new(shared.clone()).max_decoding_message_size(limits::MESSAGE_BYTES);
 
+    let artifacts =
+        ArtifactServiceServer::new(shared.clone()).max_decoding_message_size(limits::MESSAGE_BYTES);
+
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_serving::<BuildServiceServer<Shared>>().await;
     reporter.set_serving::<ContextServiceServer<Shared>>().await;
     reporter.set_serving::<WorkerServiceServer<Shared>>().await;
     reporter.set_serving::<FarmServiceServer<Shared>>().await;
+    reporter.set_serving::<ArtifactServiceServer<Shared>>().await;
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(archyard_proto::DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -32,5 +37,6 @@ pub async fn routes(shared: &Shared) -> Result<Routes, tonic_reflection::server:
         .add_service(builds)
         .add_service(contexts)
         .add_service(workers)
-        .add_service(farm))
+        .add_service(farm)
+        .add_service(artifacts))
 }

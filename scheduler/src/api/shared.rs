@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 use tonic::{Request, Status};
 
 use super::status::IntoStatus;
+use crate::artifacts::Artifacts;
 use crate::blobs;
 use crate::credentials::Credentials;
 use crate::driver::Handle;
@@ -22,6 +23,8 @@ pub struct Shared {
     pub driver: Handle,
     /// Contexts.
     pub blobs: Arc<blobs::Store>,
+    /// What workers leave for clients.
+    pub artifacts: Arc<Artifacts>,
     /// Logs.
     pub spools: Arc<Spools>,
     /// Ended builds.

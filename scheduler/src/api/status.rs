@@ -8,7 +8,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::core::Refusal;
-use crate::{blobs, disk, driver, spools, views};
+use crate::{artifacts, blobs, disk, driver, spools, views};
 
 /// An error that a caller can be told.
 pub(super) trait IntoStatus {
@@ -85,6 +85,23 @@ impl IntoStatus for blobs::Error {
             }
             Self::NotFound(_) => Status::not_found(message),
             Self::Disk(error) => error.into_status(),
+        }
+    }
+}
+
+impl IntoStatus for artifacts::Error {
+    fn into_status(self) -> Status {
+        let message = self.to_string();
+        // Two ways to have no room, with two remedies: the worker must be able to tell them apart.
+        let no_room = |reason: &str| {
+            let details = ErrorDetails::with_error_info(reason, "archyard", std::collections::HashMap::new());
+            Status::with_error_details(Code::ResourceExhausted, message.clone(), details)
+        };
+        match self {
+            Self::Full { .. } => no_room("artifacts_full"),
+            Self::Blobs(blobs::Error::Disk(disk::Error::Full(_))) => no_room("disk_full"),
+            Self::Blobs(error) => error.into_status(),
+            Self::Raced => Status::unavailable(message),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use archyard_model::{Blake3, Invalid, limits};
 use archyard_proto::v1 as proto;
 
-use super::{Error, Store};
+use super::{Error, Holds, Store};
 use crate::disk;
 
 /// What an upload added.
@@ -95,14 +95,10 @@ impl Ingest {
     }
 
     fn begin(&mut self, digest: Blake3, size: u64) -> Result<Open, Error> {
-        if size > limits::CONTEXT_BYTES || self.stored.bytes.saturating_add(size) > 2 * limits::CONTEXT_BYTES
-        {
-            return Err(Invalid::new(
-                "parts.size_bytes",
-                size,
-                format!("a context holds at most {} bytes; use a .dockerignore", limits::CONTEXT_BYTES),
-            )
-            .into());
+        let (most, remedy) = self.store.holds.longest();
+        if size > most || self.stored.bytes.saturating_add(size) > 2 * most {
+            let problem = format!("{most} bytes are the limit: {remedy}");
+            return Err(Invalid::new("parts.size_bytes", size, problem).into());
         }
         if self.staged.len() > limits::CONTEXT_ENTRIES {
             return Err(Invalid::new(
@@ -156,8 +152,9 @@ impl Ingest {
             .into());
         }
         if open.file.is_some() {
-            let manifest =
-                open.head.starts_with(&super::manifest::HEAD) && open.size <= limits::CONTEXT_MANIFEST_BYTES;
+            let manifest = self.store.holds == Holds::Contexts
+                && open.head.starts_with(&super::manifest::HEAD)
+                && open.size <= limits::CONTEXT_MANIFEST_BYTES;
             self.staged.push(Staged { digest: open.digest, manifest });
             self.stored.blobs += 1;
             self.stored.bytes += open.size;

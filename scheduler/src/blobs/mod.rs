@@ -1,4 +1,5 @@
-//! Contexts and other bytes, by the BLAKE3 of their content, on this machine's disk.
+//! Contexts and other bytes, by the BLAKE3 of their content, on this machine's disk. What workers leave for clients lies
+//! in a store of the same make, which [`artifacts`](crate::artifacts) keeps.
 //!
 //! A blob appears under its name whole, verified and synced, or not at all. A context's manifest appears only once
 //! every file it names is here: whoever finds it need not ask for them. All calls block; services run them on the
@@ -15,4 +16,4 @@ mod tests;
 pub use error::Error;
 pub use ingest::{Ingest, Stored};
 pub use read::Reader;
-pub use store::Store;
+pub use store::{Holds, Store};

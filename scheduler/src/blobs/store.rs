@@ -10,7 +10,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use archyard_model::Blake3;
+use archyard_model::{Blake3, limits};
 
 use super::Error;
 use crate::disk;
@@ -18,17 +18,42 @@ use crate::disk;
 /// With fewer files than this each is synced by itself: syncing the whole file system would wait for what others write.
 const SYNC_ALL_FROM: usize = 16;
 
+/// What a store is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holds {
+    /// Sources. Some blobs are manifests that name others.
+    Contexts,
+    /// What workers leave for clients. A blob is a blob.
+    Artifacts,
+}
+
+impl Holds {
+    /// The longest blob, in bytes, and what to say of a longer one.
+    pub(super) fn longest(self) -> (u64, &'static str) {
+        match self {
+            Self::Contexts => (limits::CONTEXT_BYTES, "a context holds at most that; use a .dockerignore"),
+            Self::Artifacts => (limits::ARTIFACT_BYTES, "a layer or a root file system has at most that"),
+        }
+    }
+}
+
 /// The store. Cheap to share behind an `Arc`.
 #[derive(Debug)]
 pub struct Store {
     data_dir: PathBuf,
     root: PathBuf,
+    pub(super) holds: Holds,
 }
 
 impl Store {
     /// Opens `blobs/` in the data folder, and drops what broken uploads left.
     pub fn open(data_dir: &Path) -> Result<Self, disk::Error> {
-        let store = Self { data_dir: data_dir.to_owned(), root: data_dir.join("blobs") };
+        Self::open_at(data_dir, data_dir.join("blobs"), Holds::Contexts)
+    }
+
+    /// Opens a store in another folder below the data folder.
+    pub fn open_at(data_dir: &Path, root: PathBuf, holds: Holds) -> Result<Self, disk::Error> {
+        let store = Self { data_dir: data_dir.to_owned(), root, holds };
         let incoming = store.incoming();
         if incoming.exists() {
             std::fs::remove_dir_all(&incoming).map_err(|source| store.wrong(&incoming, source))?;
@@ -60,7 +85,7 @@ impl Store {
     }
 
     /// Opens a blob for reading; its length comes along.
-    pub(super) fn open_blob(&self, digest: Blake3) -> Result<(File, u64), Error> {
+    pub fn open_blob(&self, digest: Blake3) -> Result<(File, u64), Error> {
         for path in [self.path(digest), self.partial(digest)] {
             match File::open(&path).and_then(|file| Ok((file.metadata()?.len(), file))) {
                 Ok((size, file)) => return Ok((file, size)),
@@ -116,10 +141,16 @@ impl Store {
             .map_err(|source| self.wrong(&self.root, source))
     }
 
-    pub(super) fn path(&self, digest: Blake3) -> PathBuf {
+    /// Where a blob lies, if it is here.
+    pub fn path(&self, digest: Blake3) -> PathBuf {
         let hex = digest.hex();
         let (shard, rest) = hex.split_at(2);
         self.root.join(shard).join(rest)
+    }
+
+    /// The folders of blobs.
+    pub fn shards(&self) -> impl Iterator<Item = PathBuf> {
+        (0..=u8::MAX).map(|shard| self.root.join(format!("{shard:02x}")))
     }
 
     pub(super) fn partial(&self, digest: Blake3) -> PathBuf {

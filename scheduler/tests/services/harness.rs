@@ -254,6 +254,21 @@ impl Worker {
             config_digest: format!("sha256:{}", "1".repeat(64)),
             ..Default::default()
         });
+        self.end(attempt, image, failure, log_bytes).await;
+    }
+
+    /// Reports success with this image, and waits until the scheduler has it.
+    pub(crate) async fn succeed(&mut self, attempt: &proto::AttemptRef, image: proto::ImageResult) {
+        self.end(attempt, Some(image), None, 0).await;
+    }
+
+    async fn end(
+        &mut self,
+        attempt: &proto::AttemptRef,
+        image: Option<proto::ImageResult>,
+        failure: Option<proto::Failure>,
+        log_bytes: u64,
+    ) {
         let attempt = Some(attempt.clone());
         self.say(Up::Result(proto::AttemptResult { attempt: attempt.clone(), image, failure, log_bytes }))
             .await;

@@ -2,6 +2,7 @@
 //! worker that speaks the protocol and builds nothing.
 #![allow(clippy::unwrap_used, reason = "what is not as it should be fails the test")]
 
+mod artifacts;
 mod builds;
 mod contexts;
 mod edges;
