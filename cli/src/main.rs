@@ -10,6 +10,7 @@ mod exit;
 mod farm;
 mod local;
 mod logging;
+mod outputs;
 mod paths;
 mod progress;
 mod roles;

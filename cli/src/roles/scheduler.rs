@@ -7,6 +7,7 @@ use anyhow::Result;
 use archyard_net::Endpoint;
 use archyard_scheduler::tls::{self, Authority};
 use archyard_scheduler::{Config, Error, Listen, Scheduler, TlsConfig};
+use bytesize::ByteSize;
 use tokio_util::sync::CancellationToken;
 
 use crate::commands::cert::Role;
@@ -32,6 +33,12 @@ pub(crate) struct Options {
     /// Silence after which a worker is taken for lost, as in 30s
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub(crate) lease: Option<Duration>,
+    /// How much it keeps for clients to fetch, of what workers left, as in 100GiB [default: 256GiB]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) artifacts_size: Option<ByteSize>,
+    /// How long after a build's end, as in 6h [default: 6h]
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub(crate) artifacts_kept: Option<Duration>,
 }
 
 impl Options {
@@ -40,6 +47,12 @@ impl Options {
         let mut config = Config::new(data_dir, listen);
         config.tls = self.tls.then_some(TlsConfig { names: self.tls_name });
         config.insecure_registries = self.insecure_registry;
+        if let Some(size) = self.artifacts_size {
+            config.artifacts.bytes = size.as_u64();
+        }
+        if let Some(kept) = self.artifacts_kept {
+            config.artifacts.kept = kept;
+        }
         if let Some(lease) = self.lease {
             config.times.lease = lease;
             // A heartbeat or two may be late.
