@@ -63,6 +63,12 @@ pub const SMOKE_VOLUMES: usize = 64;
 pub const FOREIGN_GLOBS: usize = 64;
 /// One of them.
 pub const FOREIGN_GLOB_BYTES: usize = 1024;
+/// Files and folders of one image, and of one of its layers.
+pub const INSPECT_ENTRIES: usize = 1_000_000;
+/// A path, or a link's target, in a layer: as much as Linux takes.
+pub const INSPECT_PATH_BYTES: usize = 4096;
+/// A layer's extension header, such as a long name or extended attributes.
+pub const INSPECT_HEADER_BYTES: u64 = 1024 * 1024;
 /// Executables of other machines that a result names.
 pub const INSPECT_FOREIGN_LISTED: usize = 100;
 /// Blobs that one job hands to the client: the layers of an image, its config and its manifest.
@@ -119,6 +125,8 @@ pub const WORKER_SLOTS: u32 = 256;
 pub const WORKER_LABELS: usize = 64;
 /// Builds that are not yet ended, farm-wide.
 pub const ACTIVE_BUILDS: usize = 100_000;
+/// Tags of which the farm remembers who moved them last: a rerun of a build from before that is refused.
+pub const TAGS_REMEMBERED: usize = 65_536;
 /// Builds on one page of a listing; the default is [`PAGE_DEFAULT`].
 pub const PAGE_MAX: u32 = 500;
 /// Builds on a page when the caller does not say.

@@ -11,6 +11,7 @@ pub mod cache;
 pub mod config;
 pub mod engine;
 mod images;
+pub mod inspect;
 pub mod layout;
 mod lock;
 mod machine;
