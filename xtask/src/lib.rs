@@ -15,6 +15,7 @@ pub mod busybox;
 pub mod cache;
 pub mod coordinates;
 pub mod debian13;
+pub mod dist;
 pub mod engine;
 pub mod env;
 pub mod farm;

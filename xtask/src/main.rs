@@ -8,10 +8,11 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
 use xtask::coordinates::{self, Coordinates};
+use xtask::dist::Arch;
 use xtask::engine::Kind;
 use xtask::env::{self, Env};
 use xtask::state::Place;
-use xtask::{bench, interrupt, lint, quickstart, test};
+use xtask::{bench, dist, interrupt, lint, quickstart, test};
 
 /// The habits of the trade.
 #[derive(Debug, Parser)]
@@ -51,6 +52,17 @@ enum Command {
     },
     /// Check format and clippy's warnings
     Lint,
+    /// Build `archyard` as a static file for each kind of machine
+    Dist {
+        /// For this kind of machine only; repeat for several [default: all]
+        #[arg(long = "arch", value_enum)]
+        archs: Vec<Arch>,
+        /// Profile of cargo's to build with
+        #[arg(long, default_value = dist::RELEASE)]
+        profile: String,
+        #[command(flatten)]
+        install: Install,
+    },
     /// Measure the farm against Docker's own command line
     Bench {
         /// One JSON object a line: name, value, unit, baseline, ratio, goal, holds
@@ -113,6 +125,10 @@ fn run(command: Command) -> Result<()> {
         Command::Quickstart { once, install, .. } => quickstart::quickstart(once, !install.no_install),
         Command::Test { install, extra } => test::test(&extra, !install.no_install),
         Command::Lint => lint::lint(),
+        Command::Dist { archs, profile, install } => {
+            let archs = if archs.is_empty() { &Arch::ALL } else { archs.as_slice() };
+            dist::dist(archs, &profile, !install.no_install)
+        }
         Command::Bench { json, runs, install } => bench::bench(json, runs.max(1), !install.no_install),
         Command::Env { command } => environment(command),
     }
