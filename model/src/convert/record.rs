@@ -155,7 +155,7 @@ pub fn origin_to_proto(origin: Origin) -> proto::Origin {
 }
 
 /// An origin from its message.
-pub fn origin_from_proto(message: proto::Origin) -> Result<Origin, Invalid> {
+pub fn origin_from_proto(message: &proto::Origin) -> Result<Origin, Invalid> {
     let kind = match message.kind() {
         proto::OriginKind::Rerun => OriginKind::Rerun,
         proto::OriginKind::Promotion => OriginKind::Promotion,
@@ -217,7 +217,7 @@ pub fn record_from_proto(message: proto::BuildRecord) -> Result<BuildRecord, Inv
         index: index(&message.index_digest, message.index_bytes)?,
         tags: message.tags.into_iter().map(tag_from_proto).collect::<Result<_, _>>()?,
         events: message.events,
-        origin: message.origin.map(origin_from_proto).transpose()?,
+        origin: message.origin.as_ref().map(origin_from_proto).transpose()?,
         tag_sequence: message.tag_sequence,
     })
 }

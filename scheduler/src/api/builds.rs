@@ -173,7 +173,7 @@ fn read_submission(
     let plan = Arc::new(plan_from_proto(plan)?);
     let set = Set::from_proto(message.credentials)?;
     // Who may use which pool comes with roles; until then everybody here is trusted.
-    Ok((NewBuild { request_id, principal, plan, pool: Pool::Trusted }, set))
+    Ok((NewBuild { request_id, principal, plan, pool: Pool::Trusted, heritage: None }, set))
 }
 
 /// Says that a build's credentials are in memory again. If it has ended meanwhile they are wiped: nobody else would.

@@ -46,9 +46,10 @@ impl IntoStatus for driver::Error {
             Self::Refused(refusal) => match refusal {
                 Refusal::UnknownBuild(build) => no_build(build),
                 Refusal::UnknownWorker(_) => Status::not_found(message),
-                Refusal::NotCancelable { .. } | Refusal::NotPublishing { .. } | Refusal::Late(_) => {
-                    Status::failed_precondition(message)
-                }
+                Refusal::NotCancelable { .. }
+                | Refusal::NotPublishing { .. }
+                | Refusal::TagsForgotten { .. }
+                | Refusal::Late(_) => Status::failed_precondition(message),
                 Refusal::Full { .. } => Status::resource_exhausted(message),
                 Refusal::StaleConnection => Status::aborted(message),
             },

@@ -14,6 +14,10 @@ use archyard_model::{
 };
 use jiff::Timestamp;
 
+use super::heritage::Promotion;
+use super::lines::LineKey;
+use super::tags::Place;
+
 /// How a build will end once nothing of it runs any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ending {
@@ -33,8 +37,12 @@ pub struct Build {
     pub plan: Arc<Plan>,
     pub pool: Pool,
     pub accepted_ms: u64,
-    /// Its place in the order of acceptance: the publish sequence of all its tags.
+    /// Its place in the order of acceptance.
     pub sequence: u64,
+    /// Its place in the order in which builds may move tags: its own, or that of the build it builds again.
+    pub tag_sequence: u64,
+    /// What it moves as it publishes: its plan's tags, or a candidate's own.
+    pub moves: Arc<[Reference]>,
     pub state: BuildState,
     pub waiting: Option<String>,
     pub lock: Option<Arc<Lock>>,
@@ -42,6 +50,8 @@ pub struct Build {
     pub ending: Option<Ending>,
     /// Whether its tags' turn is its own.
     pub publishing: bool,
+    /// The index is there and every tag is settled; only trials may still run.
+    pub published: bool,
     /// Publishing attempts that failed.
     pub publish_failures: u32,
     pub index: Option<(Sha256, u64)>,
@@ -50,6 +60,8 @@ pub struct Build {
     pub ended_ms: Option<u64>,
     pub events: Vec<BuildEvent>,
     pub origin: Option<Origin>,
+    /// The candidate's index that it publishes.
+    pub promotion: Option<Promotion>,
 }
 
 /// One platform's share.
@@ -139,46 +151,67 @@ impl Build {
 
     /// Whether jobs of it may be offered to workers.
     pub fn is_schedulable(&self) -> bool {
-        self.lock.is_some() && self.ending.is_none() && self.state == BuildState::Running
+        let goes_on = matches!(self.state, BuildState::Running | BuildState::Publishing);
+        self.lock.is_some() && self.ending.is_none() && goes_on
     }
 
-    /// Whether every job has its image.
-    pub fn all_succeeded(&self) -> bool {
-        self.jobs.iter().all(|job| job.state == JobState::Succeeded)
+    /// The jobs that are not on trial.
+    pub fn required(&self) -> impl Iterator<Item = &Job> {
+        self.jobs().filter(|(id, _)| !self.plan.is_trial(id.index)).map(|(_, job)| job)
+    }
+
+    /// Whether every required job has its image.
+    pub fn is_built(&self) -> bool {
+        self.required().all(|job| job.state == JobState::Succeeded)
+    }
+
+    /// Whether all that was asked for is there, and nothing but trials may still run.
+    pub fn is_delivered(&self) -> bool {
+        self.published || (!self.plan.output.publishes() && self.is_built())
+    }
+
+    /// Its place in the order in which builds may move tags.
+    pub fn place(&self) -> Place {
+        Place { tags: self.tag_sequence, accepted: self.sequence }
     }
 
     /// Whether it still has, or may get, a say in where its tags point.
     pub fn claims_tags(&self) -> bool {
-        self.plan.output.publishes() && !self.state.is_terminal()
+        self.plan.output.publishes() && !self.published && !self.state.is_terminal()
     }
 
     /// Whether it waits for its tags' turn.
     pub fn wants_turn(&self) -> bool {
-        self.claims_tags() && self.ending.is_none() && !self.publishing && self.all_succeeded()
+        self.claims_tags() && self.ending.is_none() && !self.publishing && self.is_built()
     }
 
     /// Whether its next step reaches a registry on its client's behalf.
     pub fn needs_registry(&self) -> bool {
         self.lock.is_none()
             || self.publishing
-            || self.all_succeeded()
+            || self.wants_turn()
             || self.jobs.iter().any(|job| job.state == JobState::Queued)
+    }
+
+    /// The line in which a job of it waits.
+    pub fn line(&self, job: &Job) -> LineKey {
+        LineKey::of(self.pool, &job.platform, job.cross.as_ref())
     }
 
     /// Tags whose fate is open.
     pub fn open_tags(&self) -> impl Iterator<Item = &Reference> {
-        self.plan.tags.iter().filter(|tag| !self.tags.iter().any(|settled| settled.tag == **tag))
+        self.moves.iter().filter(|tag| !self.tags.iter().any(|settled| settled.tag == **tag))
     }
 
-    /// What each job pushed, once all have.
+    /// What each required job pushed, once all have.
     pub fn images(&self) -> Vec<(Platform, PushedManifest)> {
         let pushed = |job: &Job| Some((job.platform.clone(), job.result.as_ref()?.manifest.clone()?));
-        self.jobs.iter().filter_map(pushed).collect()
+        self.required().filter_map(pushed).collect()
     }
 
-    /// Platforms that were built on workers of another one, with that one.
+    /// Required platforms that were built on workers of another one, with that one.
     pub fn crossed(&self) -> BTreeMap<Platform, Platform> {
-        self.jobs.iter().filter_map(|job| Some((job.platform.clone(), job.cross.clone()?))).collect()
+        self.required().filter_map(|job| Some((job.platform.clone(), job.cross.clone()?))).collect()
     }
 
     /// Appends an event under the next number.
@@ -210,7 +243,7 @@ impl Build {
             tags: self.tags.clone(),
             events: self.last_seq(),
             origin: self.origin,
-            tag_sequence: Some(self.sequence),
+            tag_sequence: Some(self.tag_sequence),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Who is next, and where: workers that can do the same jobs form a class, and projects take turns within it.
 //!
-//! A class is a pool and a set of platforms. Whatever waits for one of its platforms fits any of its free workers, so
+//! A class is a pool, a set of platforms, and what the machines would emulate. Whatever waits for one of its platforms fits any of its free workers, so
 //! a match is found without searching. Within a class the project that holds the fewest of its slots is next, and of
 //! equals the one served longest ago: shares stay within one job of fair, whatever jobs take. A project's jobs on
 //! platforms the class does not serve do not count, or a farm's busy arm half would starve its amd64 half.
@@ -9,7 +9,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use archyard_model::{Platform, Pool, ProjectName, WorkerName};
+use archyard_model::{Platform, Pool, ProjectName, WorkerName, WorkerOffer};
 
 use super::lines::{LineKey, Lines};
 
@@ -20,6 +20,8 @@ pub struct ClassKey {
     pub pool: Pool,
     /// All that its workers run natively, sorted.
     pub platforms: Arc<[Platform]>,
+    /// What their machines would emulate, sorted: nothing of it is ever built there.
+    pub emulated: Arc<[Platform]>,
 }
 
 /// A worker with a free slot, best first.
@@ -65,20 +67,25 @@ pub struct Classes {
 }
 
 impl ClassKey {
-    /// The class of a worker with these platforms.
-    pub fn new(pool: Pool, platforms: &[Platform]) -> Self {
-        let platforms: BTreeSet<Platform> = platforms.iter().cloned().collect();
-        Self { pool, platforms: platforms.into_iter().collect() }
+    /// The class of a worker that offers this.
+    pub fn new(offer: &WorkerOffer) -> Self {
+        let sorted = |platforms: &[Platform]| -> Arc<[Platform]> {
+            let platforms: BTreeSet<Platform> = platforms.iter().cloned().collect();
+            platforms.into_iter().collect()
+        };
+        Self { pool: offer.pool, platforms: sorted(&offer.platforms), emulated: sorted(&offer.emulated) }
     }
 
     /// Whether its workers serve this line.
     pub fn serves(&self, line: &LineKey) -> bool {
-        self.pool == line.0 && self.platforms.binary_search(&line.1).is_ok()
+        self.pool == line.pool
+            && self.platforms.binary_search(&line.platform).is_ok()
+            && line.cross.as_ref().is_none_or(|target| self.builds_cross(target))
     }
 
-    /// The lines its workers serve.
-    pub fn lines(&self) -> impl Iterator<Item = LineKey> {
-        self.platforms.iter().map(|platform| (self.pool, platform.clone()))
+    /// Whether its workers may build what they do not run: not where an emulator would run it unnoticed.
+    fn builds_cross(&self, target: &Platform) -> bool {
+        self.emulated.binary_search(target).is_err() && self.platforms.binary_search(target).is_err()
     }
 }
 
@@ -120,7 +127,7 @@ impl Classes {
         if class.members > 1 {
             return;
         }
-        for line in key.lines().filter_map(|line| lines.get(&line)) {
+        for (_, line) in lines.iter().filter(|(line, _)| key.serves(line)) {
             for (project, queued) in line.queued() {
                 class.change(project, |standing| standing.queued += queued);
             }
@@ -187,6 +194,19 @@ impl Classes {
     /// Classes whose workers serve this line.
     pub fn serving(&self, line: &LineKey) -> impl Iterator<Item = &Class> {
         self.classes.iter().filter(|(key, _)| key.serves(line)).map(|(_, class)| class)
+    }
+
+    /// Platforms of workers that may build for one that nobody runs, with how many of those workers are free.
+    pub fn builders(&self, pool: Pool, target: &Platform) -> BTreeMap<Platform, usize> {
+        let mut builders = BTreeMap::new();
+        for (key, class) in
+            self.classes.iter().filter(|(key, _)| key.pool == pool && key.builds_cross(target))
+        {
+            for platform in key.platforms.iter() {
+                *builders.entry(platform.clone()).or_default() += class.free.len();
+            }
+        }
+        builders
     }
 
     /// A class with a free worker and a waiting project, and whose turn it is there.

@@ -14,13 +14,13 @@ pub(super) enum Step {
     Stop,
     /// Nothing of it runs any more.
     End,
-    /// A job failed for good.
+    /// A required job failed for good.
     Fail,
     /// It cannot go on without its client's credentials.
     MissCredentials,
     /// Its bases are to be resolved.
     AskLock,
-    /// All that was asked for is built.
+    /// All that was asked for is there, and no trial runs any more.
     Succeed,
     /// It is its tags' turn.
     BeginPublish,
@@ -42,10 +42,10 @@ pub(super) fn step(state: &State, build: &Build) -> Option<Step> {
         let untold = |job: &super::build::Job| !job.state.is_terminal() && !job.stopping;
         return build.jobs.iter().any(untold).then_some(Step::Stop);
     }
-    if build.jobs.iter().any(|job| job.state == JobState::Failed) {
+    if build.required().any(|job| job.state == JobState::Failed) {
         return Some(Step::Fail);
     }
-    if build.all_succeeded() && !build.plan.output.publishes() {
+    if build.is_delivered() && build.jobs.iter().all(|job| job.state.is_terminal()) {
         return Some(Step::Succeed);
     }
     if !state.has_credentials(build) {
@@ -57,11 +57,9 @@ pub(super) fn step(state: &State, build: &Build) -> Option<Step> {
         BuildState::Running | BuildState::Publishing if build.publishing => {
             (!state.live.orders.contains_key(&build.id)).then_some(Step::AskPublish)
         }
-        BuildState::Running if build.all_succeeded() => state
-            .live
-            .turns
-            .may_begin(&build.plan.tags, build.sequence, build.id)
-            .then_some(Step::BeginPublish),
+        BuildState::Running if build.wants_turn() => {
+            state.live.turns.may_begin(&build.moves, build.place(), build.id).then_some(Step::BeginPublish)
+        }
         BuildState::Running
         | BuildState::Publishing
         | BuildState::Succeeded

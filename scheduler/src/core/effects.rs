@@ -80,14 +80,13 @@ fn still_stopping(state: &State, attempt: AttemptId) -> Option<Effect> {
 
 fn publish(state: &State, build: BuildId) -> Option<Effect> {
     let build = state.ledger.build(build)?;
-    let newer = |tag: &Reference| {
-        state.ledger.header.moved.get(tag).is_some_and(|(sequence, _)| *sequence > build.sequence)
-    };
+    let newer = |tag: &Reference| state.ledger.newer(tag, build.place()).is_some();
     Some(Effect::Publish(Box::new(PublishOrder {
         build: build.id,
         plan: Arc::clone(&build.plan),
         images: build.images(),
         cross: build.crossed(),
+        promotion: build.promotion.clone(),
         tags: build.open_tags().filter(|tag| !newer(tag)).cloned().collect(),
         index: build.index,
         attempt: build.publish_failures + 1,

@@ -7,11 +7,12 @@
 use std::sync::Arc;
 
 use archyard_model::{
-    AttemptId, BuildId, BuildState, Failure, ImageResult, JobId, Lock, Plan, Pool, Principal, Reference,
-    RequestId, Sha256, TagRecord, WorkerName, WorkerOffer,
+    AttemptId, BuildId, BuildState, Failure, ImageResult, JobId, Lock, Plan, Platform, Pool, Principal,
+    Reference, RequestId, Sha256, TagRecord, WorkerName, WorkerOffer,
 };
 
 use super::build::Build;
+use super::heritage::Heritage;
 use super::input::ConnectionId;
 use super::ledger::Header;
 use super::timers::Timer;
@@ -37,7 +38,14 @@ pub enum Verdict {
 pub enum Fact {
     // --- durable ---
     /// A build exists from here on.
-    BuildAccepted { build: BuildId, request_id: RequestId, principal: Principal, plan: Arc<Plan>, pool: Pool },
+    BuildAccepted {
+        build: BuildId,
+        request_id: RequestId,
+        principal: Principal,
+        plan: Arc<Plan>,
+        pool: Pool,
+        heritage: Option<Arc<Heritage>>,
+    },
     /// It cannot go on yet, and this is why.
     BuildWaiting { build: BuildId, reason: String },
     /// Its bases are fixed; its jobs may run.
@@ -57,6 +65,8 @@ pub enum Fact {
     },
     /// A job without a running attempt ends.
     JobEnded { job: JobId, verdict: Verdict, failure: Option<Failure> },
+    /// Nobody runs the job's platform, and workers of this one may build it; none: its own again.
+    JobCrossed { job: JobId, platform: Option<Platform> },
     /// A job's attempt is to stop; the job ends when that is confirmed.
     JobStopping { job: JobId, reason: String },
     /// Somebody asked for the end.
@@ -71,6 +81,8 @@ pub enum Fact {
     TagSettled { build: BuildId, tag: TagRecord },
     /// The publisher may have moved this tag before it failed: older builds leave it alone as if it had.
     TagTouched { build: BuildId, tag: Reference },
+    /// The index is there, every tag is settled, and trials still run.
+    BuildPublished { build: BuildId },
     /// Publishing failed and will be tried again.
     PublishTried { build: BuildId, failure: Failure },
     /// The terminal state.
@@ -141,6 +153,7 @@ impl Fact {
             | Self::AttemptStarted { .. }
             | Self::AttemptEnded { .. }
             | Self::JobEnded { .. }
+            | Self::JobCrossed { .. }
             | Self::JobStopping { .. }
             | Self::CancelRequested { .. }
             | Self::BuildEnding { .. }
@@ -148,6 +161,7 @@ impl Fact {
             | Self::IndexPrepared { .. }
             | Self::TagSettled { .. }
             | Self::TagTouched { .. }
+            | Self::BuildPublished { .. }
             | Self::PublishTried { .. }
             | Self::BuildEnded { .. }
             | Self::BuildArchived { .. }
@@ -187,6 +201,7 @@ impl Fact {
             | Self::IndexPrepared { build, .. }
             | Self::TagSettled { build, .. }
             | Self::TagTouched { build, .. }
+            | Self::BuildPublished { build }
             | Self::PublishTried { build, .. }
             | Self::BuildEnded { build, .. }
             | Self::BuildArchived { build }
@@ -195,9 +210,10 @@ impl Fact {
             | Self::ArchiveAsked { build }
             | Self::LockAsked { build, .. }
             | Self::PublishAsked { build } => Some(*build),
-            Self::JobWaiting { job, .. } | Self::JobEnded { job, .. } | Self::JobStopping { job, .. } => {
-                Some(job.build)
-            }
+            Self::JobWaiting { job, .. }
+            | Self::JobEnded { job, .. }
+            | Self::JobCrossed { job, .. }
+            | Self::JobStopping { job, .. } => Some(job.build),
             Self::JobLeased { attempt, .. }
             | Self::AttemptStarted { attempt }
             | Self::AttemptEnded { attempt, .. } => Some(attempt.job.build),

@@ -10,6 +10,8 @@ use archyard_model::{
     WorkerName, WorkerOffer,
 };
 
+use super::heritage::Heritage;
+
 /// Both clocks, read once per input by the driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Moment {
@@ -38,6 +40,8 @@ pub struct Submission {
     pub pool: Pool,
     /// Whether all credentials of [`Plan::credential_hosts`] came along.
     pub credentials: bool,
+    /// What it takes over from another build; none for one of its own.
+    pub heritage: Option<Arc<Heritage>>,
 }
 
 /// An attempt that a worker says it still has.
@@ -59,6 +63,8 @@ pub enum Input {
     CredentialsSupplied { build: BuildId },
     /// The plan's bases are resolved.
     LockResolved { build: BuildId, lock: Arc<Lock> },
+    /// A base cannot be had for a platform on trial; before the others' lock.
+    TrialRefused { build: BuildId, job: u16, failure: Failure },
     /// A base cannot be had; the build cannot succeed.
     LockFailed { build: BuildId, failure: Failure },
     /// A worker said Hello on a new stream.

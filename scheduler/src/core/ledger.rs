@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use archyard_model::{AttemptId, BuildId, JobId, Principal, Reference, RequestId, WorkerName};
 
 use super::build::{Build, Job};
+use super::tags::Place;
 
 /// A client's name for its request: two principals may choose alike.
 pub type RequestKey = (Principal, RequestId);
@@ -16,9 +17,10 @@ pub type RequestKey = (Principal, RequestId);
 pub struct Header {
     /// The publish sequence of the next build.
     pub next_sequence: u64,
-    /// Of tags that unfinished builds still claim: the sequence of the build that moved each
-    /// last, or may have, and its name.
-    pub moved: BTreeMap<Reference, (u64, BuildId)>,
+    /// The build that moved each tag last, or may have, and its place.
+    pub moved: BTreeMap<Reference, (Place, BuildId)>,
+    /// The last place in the order of tags of whom such a move was forgotten.
+    pub forgotten: u64,
     /// Requests of archived builds, oldest first: a client may repeat itself after its build is gone.
     pub archived: VecDeque<(RequestKey, BuildId)>,
 }
@@ -32,8 +34,10 @@ pub struct Ledger {
     pub requests: BTreeMap<RequestKey, BuildId>,
     /// Workers an operator has marked, and who did.
     pub drained: BTreeMap<WorkerName, Principal>,
-    /// Unfinished builds that want each tag, by sequence.
-    pub claims: BTreeMap<Reference, BTreeSet<(u64, BuildId)>>,
+    /// Unfinished builds that want each tag, by their places.
+    pub claims: BTreeMap<Reference, BTreeSet<(Place, BuildId)>>,
+    /// Tags of [`Header::moved`] that nobody claims, the first to be forgotten first.
+    pub unclaimed: BTreeSet<(Place, Reference)>,
     /// The rest.
     pub header: Header,
     /// Builds that have not ended.

@@ -1,23 +1,46 @@
-//! Queued jobs, one line per pool and platform.
+//! Queued jobs, one line per pool and platform, and one for each platform that is built on machines of another.
 //!
 //! Within a line each project's jobs stand in the order their builds were accepted, so a job that is tried again
-//! does not go to the end. Whose turn it is among projects is [`super::classes`]'s to say.
+//! does not go to the end; those on trial stand behind all others. Whose turn it is among projects is [`super::classes`]'s to say.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use archyard_model::{JobId, Platform, Pool, ProjectName};
 
-/// Which line: only workers of this pool that run this platform natively serve it.
-pub type LineKey = (Pool, Platform);
+use super::classes::ClassKey;
 
-/// A job in a line, ordered by its build's acceptance.
+/// Which line.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LineKey {
+    /// Only workers of this pool serve it.
+    pub pool: Pool,
+    /// They run this platform natively.
+    pub platform: Platform,
+    /// What its jobs are built for, where that is another platform.
+    pub cross: Option<Platform>,
+}
+
+/// A job in a line, ordered by its build's acceptance, the required ones first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Queued {
+    /// Whether it is on trial.
+    pub trial: bool,
     /// Its build's place in the order of acceptance.
     pub sequence: u64,
     /// Which.
     pub job: JobId,
+}
+
+/// What becomes of a job while nobody serves its line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Standing {
+    /// Its watchers know.
+    pub said: bool,
+    /// It may be built on a machine of another platform.
+    pub crossable: bool,
+    /// Its build has all that was asked for, and does not wait for it.
+    pub dispensable: bool,
 }
 
 /// One line.
@@ -26,9 +49,21 @@ pub struct Line {
     projects: BTreeMap<ProjectName, BTreeSet<Queued>>,
     arrivals: BTreeSet<(Duration, Queued)>,
     unsaid: BTreeSet<Queued>,
+    crossable: BTreeSet<Queued>,
+    dispensable: BTreeSet<Queued>,
     running: BTreeMap<ProjectName, u32>,
     /// Since when no worker serves it.
     orphaned: Option<Duration>,
+}
+
+impl LineKey {
+    /// The line of a platform's jobs; `cross`: built by workers of that platform instead.
+    pub fn of(pool: Pool, platform: &Platform, cross: Option<&Platform>) -> Self {
+        match cross {
+            Some(builder) => Self { pool, platform: builder.clone(), cross: Some(platform.clone()) },
+            None => Self { pool, platform: platform.clone(), cross: None },
+        }
+    }
 }
 
 /// All lines.
@@ -56,10 +91,10 @@ impl Lines {
             .or_insert_with(|| Line { orphaned: (!served).then_some(now), ..Line::default() })
     }
 
-    /// Says whether a worker serves the line, from `now` on.
-    pub fn serve(&mut self, key: &LineKey, now: Duration, served: bool) {
-        if let Some(line) = self.lines.get_mut(key) {
-            line.orphaned = (!served).then(|| line.orphaned.unwrap_or(now));
+    /// A worker of this class came or went: `served` says which of its lines some worker serves, from `now` on.
+    pub fn serve(&mut self, class: &ClassKey, now: Duration, served: impl Fn(&LineKey) -> bool) {
+        for (key, line) in self.lines.iter_mut().filter(|(key, _)| class.serves(key)) {
+            line.orphaned = (!served(key)).then(|| line.orphaned.unwrap_or(now));
         }
     }
 
@@ -73,21 +108,11 @@ impl Lines {
         self.arrived.len()
     }
 
-    /// Puts a job into an open line. `said`: its watchers know that nobody serves it.
-    pub fn enqueue(
-        &mut self,
-        key: &LineKey,
-        project: &ProjectName,
-        queued: Queued,
-        now: Duration,
-        said: bool,
-    ) {
+    /// Puts a job into an open line.
+    pub fn enqueue(&mut self, key: &LineKey, project: &ProjectName, queued: Queued, now: Duration) {
         let Some(line) = self.lines.get_mut(key) else { return };
         self.arrived.insert(queued.job, now);
         line.arrivals.insert((now, queued));
-        if !said {
-            line.unsaid.insert(queued);
-        }
         if let Some(jobs) = line.projects.get_mut(project) {
             jobs.insert(queued);
         } else {
@@ -100,7 +125,9 @@ impl Lines {
         let Some(since) = self.arrived.remove(&queued.job) else { return };
         let Some(line) = self.lines.get_mut(key) else { return };
         line.arrivals.remove(&(since, queued));
-        line.unsaid.remove(&queued);
+        for set in [&mut line.unsaid, &mut line.crossable, &mut line.dispensable] {
+            set.remove(&queued);
+        }
         if let Some(jobs) = line.projects.get_mut(project) {
             jobs.remove(&queued);
             if jobs.is_empty() {
@@ -109,10 +136,20 @@ impl Lines {
         }
     }
 
-    /// The job's watchers know that nobody serves its line.
-    pub fn said(&mut self, key: &LineKey, queued: Queued) {
-        if let Some(line) = self.lines.get_mut(key) {
-            line.unsaid.remove(&queued);
+    /// Says how a job in this line stands.
+    pub fn stand(&mut self, key: &LineKey, queued: Queued, standing: Standing) {
+        let Some(line) = self.lines.get_mut(key) else { return };
+        let sets = [
+            (&mut line.unsaid, !standing.said),
+            (&mut line.crossable, standing.crossable),
+            (&mut line.dispensable, standing.dispensable),
+        ];
+        for (set, holds) in sets {
+            if holds {
+                set.insert(queued);
+            } else {
+                set.remove(&queued);
+            }
         }
     }
 }
@@ -131,6 +168,16 @@ impl Line {
     /// Jobs whose watchers do not know yet that nobody serves the line.
     pub fn unsaid(&self) -> impl Iterator<Item = Queued> {
         self.unsaid.iter().copied()
+    }
+
+    /// Jobs that may be built on machines of another platform.
+    pub fn crossable(&self) -> impl Iterator<Item = Queued> {
+        self.crossable.iter().copied()
+    }
+
+    /// Jobs that nobody waits for.
+    pub fn dispensable(&self) -> impl Iterator<Item = Queued> {
+        self.dispensable.iter().copied()
     }
 
     /// The longest waiting jobs, with when they came.

@@ -7,6 +7,7 @@ use archyard_model::build::PushedManifest;
 use archyard_model::convert::JobSpec;
 use archyard_model::{AttemptId, BuildEvent, BuildId, BuildRecord, Lock, Plan, Platform, Reference, Sha256};
 
+use super::heritage::Promotion;
 use super::input::ConnectionId;
 
 /// One message to a worker. The session's secrets are no part of it: whoever writes the stream adds them.
@@ -38,6 +39,8 @@ pub struct PublishOrder {
     pub images: Vec<(Platform, PushedManifest)>,
     /// Of images that were built on a worker of another platform, that platform.
     pub cross: BTreeMap<Platform, Platform>,
+    /// The candidate's index that must come out, and where it waits; for a promotion.
+    pub promotion: Option<Promotion>,
     /// Tags still to be moved, in this order, the first failure being the end. May be empty: the index is pushed by digest all the same.
     pub tags: Vec<Reference>,
     /// The index of an earlier try, which this one must give again.

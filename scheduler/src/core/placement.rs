@@ -9,7 +9,7 @@ use archyard_model::{AttemptId, FailureClass, ProjectName, WorkerName};
 use super::build::Job;
 use super::classes::Free;
 use super::fact::Fact;
-use super::lines::{LineKey, Queued};
+use super::lines::LineKey;
 use super::state::State;
 
 /// Failures that another attempt on the same worker would likely meet again.
@@ -18,11 +18,12 @@ const WORKERS_OWN: &[&str] = &["worker_lost", "lease_declined", "lease_unanswere
 /// The next lease, if a free worker fits a waiting job.
 pub(super) fn next(state: &State) -> Option<Fact> {
     let (class, project) = state.live.classes.next()?;
-    let first = |line: LineKey| state.live.lines.get(&line).and_then(|waiting| waiting.first(project));
-    let (queued, line): (Queued, LineKey) =
-        class.lines().filter_map(|line| Some((first(line.clone())?, line))).min()?;
+    let lines = state.live.lines.iter().filter(|(line, _)| class.serves(line));
+    let (queued, line) = lines
+        .filter_map(|(line, waiting)| Some((waiting.first(project)?, line)))
+        .min_by_key(|(queued, _)| *queued)?;
     let job = state.ledger.job(queued.job)?;
-    let worker = choose(state, &line, job, project)?;
+    let worker = choose(state, line, job, project)?;
     let attempt = AttemptId { job: queued.job, token: job.next_token() };
     Some(Fact::JobLeased { attempt, worker })
 }
@@ -41,7 +42,7 @@ fn choose(state: &State, line: &LineKey, job: &Job, project: &ProjectName) -> Op
             .min()
     };
     let best = fitting(avoid).or_else(|| fitting(None))?;
-    let warm = state.live.warm.get(&(project.clone(), line.1.clone())).filter(|warm| {
+    let warm = state.live.warm.get(&(project.clone(), job.platform.clone())).filter(|warm| {
         Some(*warm) != avoid
             && free(state, line, warm)
                 .is_some_and(|free| free.share == best.share && free.running == best.running)

@@ -1,6 +1,6 @@
 //! Why an input changes nothing, for whoever sent it.
 
-use archyard_model::{BuildId, BuildState, WorkerName};
+use archyard_model::{BuildId, BuildState, Reference, WorkerName};
 
 /// An input that was understood and not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -28,6 +28,17 @@ pub enum Refusal {
         state: BuildState,
         /// What does not fit.
         problem: &'static str,
+    },
+    /// FAILED_PRECONDITION.
+    #[error(
+        "build {build} is too old to be built again under its tags: so many have moved since that nobody knows whether \
+         a newer build moved {tag}; `archyard build` starts anew"
+    )]
+    TagsForgotten {
+        /// Which.
+        build: BuildId,
+        /// One of its tags.
+        tag: Box<Reference>,
     },
     /// RESOURCE_EXHAUSTED.
     #[error("the farm already has {limit} {what}; try again when some have ended")]

@@ -6,10 +6,11 @@
 use archyard_model::{BuildId, BuildState, Failure, FailureClass, JobState, TagRecord, WorkerName};
 
 use super::build::Build;
-use super::decide::{end_attempt, no_worker, publish_failed, unanswered, unconfirmed};
+use super::decide::{end_attempt, publish_failed, unanswered, unconfirmed};
 use super::due::{self, Step};
 use super::fact::{Fact, Verdict};
 use super::input::Moment;
+use super::orphans;
 use super::placement;
 use super::policy;
 use super::state::{Order, State};
@@ -27,7 +28,7 @@ pub fn settle(state: &State, moment: Moment) -> Vec<Fact> {
         let facts = fall_due(state, moment, timer);
         return if facts.is_empty() { vec![Fact::TimerPassed { timer: timer.clone() }] } else { facts };
     }
-    let orphans = orphaned(state, moment);
+    let orphans = orphans::next(state, moment);
     if !orphans.is_empty() {
         return orphans;
     }
@@ -88,13 +89,15 @@ fn end(build: &Build) -> Vec<Fact> {
             facts.push(Fact::TagSettled { build: build.id, tag });
         }
     }
-    facts.push(Fact::BuildEnded { build: build.id, state: ending.state, failure: ending.failure.clone() });
+    // Who stopped the trials of a build that has all it was asked for did not make it fail.
+    let failure = ending.failure.clone().filter(|_| ending.state != BuildState::Succeeded);
+    facts.push(Fact::BuildEnded { build: build.id, state: ending.state, failure });
     facts
 }
 
-/// One job's failure is its build's, said with its platform.
+/// One required job's failure is its build's, said with its platform.
 fn fail(build: &Build) -> Fact {
-    let failed = build.jobs.iter().find(|job| job.state == JobState::Failed);
+    let failed = build.required().find(|job| job.state == JobState::Failed);
     let failure = failed.and_then(|job| {
         let failure = job.failure.as_ref()?;
         let tries = job.attempts.iter().filter(|attempt| attempt.counted).count();
@@ -128,7 +131,7 @@ fn fall_due(state: &State, moment: Moment, timer: &Timer) -> Vec<Fact> {
                 "its client did not supply its registry credentials within {patience}; keep the client \
                  running, or let it attach again"
             );
-            give_up(*build, Failure::new(FailureClass::Infrastructure, "credentials_missing", text))
+            give_up(state, *build, Failure::new(FailureClass::Infrastructure, "credentials_missing", text))
         }
         Timer::Lock(build) => {
             let asked = state.live.lock_asked.get(build).copied().unwrap_or_default();
@@ -136,7 +139,7 @@ fn fall_due(state: &State, moment: Moment, timer: &Timer) -> Vec<Fact> {
                 return vec![Fact::LockAsked { build: *build, again: true }];
             }
             let text = "resolving the base images gave no answer; look at the scheduler's log";
-            give_up(*build, Failure::new(FailureClass::Infrastructure, "lock_unanswered", text))
+            give_up(state, *build, Failure::new(FailureClass::Infrastructure, "lock_unanswered", text))
         }
         Timer::Publish(id) => match (state.live.orders.get(id), state.ledger.build(*id)) {
             (Some(Order::Out), Some(build)) => {
@@ -150,8 +153,18 @@ fn fall_due(state: &State, moment: Moment, timer: &Timer) -> Vec<Fact> {
     }
 }
 
-fn give_up(build: BuildId, failure: Failure) -> Vec<Fact> {
-    vec![Fact::BuildEnding { build, state: BuildState::Failed, failure: Some(failure) }]
+/// The build cannot go on. One that only waits for trials has all that it was asked for all the same.
+fn give_up(state: &State, id: BuildId, failure: Failure) -> Vec<Fact> {
+    let Some(build) = state.ledger.build(id) else { return Vec::new() };
+    if !build.is_delivered() {
+        return vec![Fact::BuildEnding { build: id, state: BuildState::Failed, failure: Some(failure) }];
+    }
+    let queued = build.jobs().filter(|(_, job)| job.state == JobState::Queued);
+    let mut facts: Vec<Fact> = queued
+        .map(|(job, _)| Fact::JobEnded { job, verdict: Verdict::Failed, failure: Some(failure.clone()) })
+        .collect();
+    facts.push(Fact::BuildEnding { build: id, state: BuildState::Succeeded, failure: Some(failure) });
+    facts
 }
 
 /// A worker's deadline: heard meanwhile, or lost with all it ran, or lost so long ago that it is left out.
@@ -173,34 +186,4 @@ fn silent(state: &State, moment: Moment, name: &WorkerName) -> Vec<Fact> {
         facts.extend(end_attempt(state, *attempt, Err(failure.clone()), 0, false));
     }
     facts
-}
-
-/// Jobs on platforms that no worker serves: their watchers are told once, and their patience ends some day.
-fn orphaned(state: &State, moment: Moment) -> Vec<Fact> {
-    let now = moment.since_start;
-    for ((_, platform), line) in state.live.lines.iter() {
-        let Some(since) = line.orphaned() else { continue };
-        let over: Vec<_> = line
-            .arrivals()
-            .take_while(|(arrived, _)| (*arrived).max(since) + state.live.times.no_worker <= now)
-            .take(policy::BURST)
-            .collect();
-        if !over.is_empty() {
-            return over.into_iter().flat_map(|(_, queued)| no_worker(state, queued.job)).collect();
-        }
-        if now >= state.live.grace {
-            let said: Vec<Fact> = line
-                .unsaid()
-                .take(policy::BURST)
-                .map(|queued| Fact::JobWaiting {
-                    job: queued.job,
-                    reason: format!("no native worker for {platform}"),
-                })
-                .collect();
-            if !said.is_empty() {
-                return said;
-            }
-        }
-    }
-    Vec::new()
 }

@@ -13,7 +13,8 @@ use super::classes::Classes;
 use super::due;
 use super::input::ConnectionId;
 use super::ledger::Ledger;
-use super::lines::{LineKey, Lines, Queued};
+use super::lines::{Lines, Queued, Standing};
+use super::orphans;
 use super::timers::{Timer, Timers};
 use super::times::Times;
 use super::turns::Turns;
@@ -96,15 +97,7 @@ impl State {
     /// When something falls due by itself, since the start.
     pub fn next_deadline(&self) -> Option<Duration> {
         let timer = self.live.timers.first().map(|(at, _)| at);
-        let orphans = self.live.lines.iter().filter_map(|(_, line)| {
-            let since = line.orphaned()?;
-            let unsaid = line.unsaid().next().map(|_| self.live.grace);
-            let lost = line
-                .arrivals()
-                .next()
-                .map(|(arrived, _)| arrived.max(since).saturating_add(self.live.times.no_worker));
-            unsaid.into_iter().chain(lost).min()
-        });
+        let orphans = self.live.lines.iter().filter_map(|(key, line)| orphans::deadline(self, key, line));
         orphans.chain(timer).min()
     }
 
@@ -121,28 +114,37 @@ impl State {
         };
         let present = build.plan.credential_hosts.is_empty() || self.live.credentials.contains(&id);
         let schedulable = present && build.is_schedulable();
+        let delivered = build.is_delivered();
+        let project = &build.plan.project;
         for (job_id, job) in build.jobs() {
-            let line = (build.pool, job.platform.clone());
-            let queued = Queued { sequence: build.sequence, job: job_id };
             let wanted = schedulable && job.state == JobState::Queued;
-            let project = &build.plan.project;
-            match (wanted, self.live.lines.contains(job_id)) {
-                (true, false) => {
-                    let served = self.live.classes.serve(&line);
-                    self.live.lines.open(&line, now, served);
-                    self.live.lines.enqueue(&line, project, queued, now, job.waiting.is_some());
-                    self.live.classes.queued(&line, project);
-                }
-                (false, true) => {
-                    self.live.lines.dequeue(&line, project, queued);
-                    self.live.classes.unqueued(&line, project);
-                }
-                (true, true) if job.waiting.is_some() => self.live.lines.said(&line, queued),
-                (true, true) | (false, false) => {}
+            let waits = self.live.lines.contains(job_id);
+            if !wanted && !waits {
+                continue;
             }
+            let line = build.line(job);
+            let trial = build.plan.is_trial(job_id.index);
+            let queued = Queued { trial, sequence: build.sequence, job: job_id };
+            if !wanted {
+                self.live.lines.dequeue(&line, project, queued);
+                self.live.classes.unqueued(&line, project);
+                continue;
+            }
+            if !waits {
+                let served = self.live.classes.serve(&line);
+                self.live.lines.open(&line, now, served);
+                self.live.lines.enqueue(&line, project, queued, now);
+                self.live.classes.queued(&line, project);
+            }
+            let standing = Standing {
+                said: job.waiting.is_some(),
+                crossable: job.cross.is_none() && build.plan.cross.contains(&job_id.index),
+                dispensable: trial && delivered,
+            };
+            self.live.lines.stand(&line, queued, standing);
         }
         if present && build.wants_turn() {
-            self.live.turns.wait(&build.plan.tags, build.sequence, id);
+            self.live.turns.wait(&build.moves, build.place(), id);
         }
         if due::step(self, build).is_some() {
             self.live.due.insert(id);
@@ -154,7 +156,7 @@ impl State {
     /// The build leaves its tags' turns; whoever is next becomes due.
     pub fn leave_turns(&mut self, id: BuildId, now: Duration) {
         let Some(build) = self.ledger.builds.get(&id) else { return };
-        let next = self.live.turns.leave(&build.plan.tags, build.sequence, id);
+        let next = self.live.turns.leave(&build.moves, build.place(), id);
         for other in next {
             if other != id {
                 self.refresh(other, now);
@@ -174,11 +176,20 @@ impl State {
         }
     }
 
+    /// Takes a job out of its line: it is about to stand in another.
+    pub fn dequeue(&mut self, id: JobId) {
+        let Some(build) = self.ledger.builds.get(&id.build) else { return };
+        let Some(job) = build.job(id.index).filter(|_| self.live.lines.contains(id)) else { return };
+        let (line, project) = (build.line(job), &build.plan.project);
+        let queued = Queued { trial: build.plan.is_trial(id.index), sequence: build.sequence, job: id };
+        self.live.lines.dequeue(&line, project, queued);
+        self.live.classes.unqueued(&line, project);
+    }
+
     /// A job went to a worker, or came back from one.
     pub fn count(&mut self, job: JobId, began: bool, now: Duration) {
         let Some(build) = self.ledger.builds.get(&job.build) else { return };
-        let Some(platform) = build.job(job.index).map(|job| job.platform.clone()) else { return };
-        let line: LineKey = (build.pool, platform);
+        let Some(line) = build.job(job.index).map(|job| build.line(job)) else { return };
         let project = &build.plan.project;
         let served = self.live.classes.serve(&line);
         let counted = self.live.lines.open(&line, now, served);

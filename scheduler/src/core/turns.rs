@@ -1,4 +1,4 @@
-//! Whose turn it is to publish a tag: one build at a time, in the order of acceptance.
+//! Whose turn it is to publish a tag: one build at a time, in the order of their places.
 //!
 //! A build begins only when it is first for all of its tags and nobody publishes any of them. The earliest of those
 //! that wait is first everywhere, so somebody can always go on.
@@ -7,10 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use archyard_model::{BuildId, Reference};
 
+use super::tags::Place;
+
 #[derive(Debug, Clone, Default)]
 struct Turn {
     publishing: Option<BuildId>,
-    ready: BTreeSet<(u64, BuildId)>,
+    ready: BTreeSet<(Place, BuildId)>,
 }
 
 /// The turns of all tags that somebody is ready to publish.
@@ -21,36 +23,36 @@ pub struct Turns {
 
 impl Turns {
     /// The build wants its turn.
-    pub fn wait(&mut self, tags: &[Reference], sequence: u64, build: BuildId) {
+    pub fn wait(&mut self, tags: &[Reference], place: Place, build: BuildId) {
         for tag in tags {
-            self.tags.entry(tag.clone()).or_default().ready.insert((sequence, build));
+            self.tags.entry(tag.clone()).or_default().ready.insert((place, build));
         }
     }
 
     /// Whether it is the build's turn for all of these.
-    pub fn may_begin(&self, tags: &[Reference], sequence: u64, build: BuildId) -> bool {
+    pub fn may_begin(&self, tags: &[Reference], place: Place, build: BuildId) -> bool {
         tags.iter().all(|tag| {
-            self.tags.get(tag).is_some_and(|turn| {
-                turn.publishing.is_none() && turn.ready.first() == Some(&(sequence, build))
-            })
+            self.tags
+                .get(tag)
+                .is_some_and(|turn| turn.publishing.is_none() && turn.ready.first() == Some(&(place, build)))
         })
     }
 
     /// The build publishes.
-    pub fn begin(&mut self, tags: &[Reference], sequence: u64, build: BuildId) {
+    pub fn begin(&mut self, tags: &[Reference], place: Place, build: BuildId) {
         for tag in tags {
             let turn = self.tags.entry(tag.clone()).or_default();
-            turn.ready.remove(&(sequence, build));
+            turn.ready.remove(&(place, build));
             turn.publishing = Some(build);
         }
     }
 
     /// The build neither waits nor publishes any more; whose turn it may be now.
-    pub fn leave(&mut self, tags: &[Reference], sequence: u64, build: BuildId) -> BTreeSet<BuildId> {
+    pub fn leave(&mut self, tags: &[Reference], place: Place, build: BuildId) -> BTreeSet<BuildId> {
         let mut next = BTreeSet::new();
         for tag in tags {
             let Some(turn) = self.tags.get_mut(tag) else { continue };
-            turn.ready.remove(&(sequence, build));
+            turn.ready.remove(&(place, build));
             if turn.publishing == Some(build) {
                 turn.publishing = None;
             }
@@ -72,16 +74,17 @@ mod tests {
         let tags: Vec<Reference> = vec!["r.example/a:1".parse().unwrap(), "r.example/a:2".parse().unwrap()];
         let (old, new) = (BuildId::from_parts(1, 0), BuildId::from_parts(2, 0));
         let mut turns = Turns::default();
-        turns.wait(&tags[..1], 2, new);
-        assert!(turns.may_begin(&tags[..1], 2, new));
-        turns.wait(&tags, 1, old);
-        assert!(!turns.may_begin(&tags[..1], 2, new) && turns.may_begin(&tags, 1, old));
-        turns.begin(&tags, 1, old);
-        assert!(!turns.may_begin(&tags[..1], 2, new));
-        assert_eq!(turns.leave(&tags, 1, old), BTreeSet::from([new]));
-        assert!(turns.may_begin(&tags[..1], 2, new));
-        turns.begin(&tags[..1], 2, new);
-        assert!(turns.leave(&tags[..1], 2, new).is_empty());
+        let at = |number| Place { tags: number, accepted: number };
+        turns.wait(&tags[..1], at(2), new);
+        assert!(turns.may_begin(&tags[..1], at(2), new));
+        turns.wait(&tags, at(1), old);
+        assert!(!turns.may_begin(&tags[..1], at(2), new) && turns.may_begin(&tags, at(1), old));
+        turns.begin(&tags, at(1), old);
+        assert!(!turns.may_begin(&tags[..1], at(2), new));
+        assert_eq!(turns.leave(&tags, at(1), old), BTreeSet::from([new]));
+        assert!(turns.may_begin(&tags[..1], at(2), new));
+        turns.begin(&tags[..1], at(2), new);
+        assert!(turns.leave(&tags[..1], at(2), new).is_empty());
         assert!(turns.tags.is_empty());
     }
 }

@@ -139,7 +139,7 @@ impl<S: Shell> CoreThread<S> {
         credentials: bool,
         outcome: &mut Outcome,
     ) -> Result<Submitted, Refusal> {
-        let NewBuild { request_id, principal, plan, pool } = new;
+        let NewBuild { request_id, principal, plan, pool, heritage } = new;
         let fresh = BuildId::from_parts(moment.wall_ms, Ulid::new().random());
         let submission = Submission {
             build: fresh,
@@ -148,6 +148,7 @@ impl<S: Shell> CoreThread<S> {
             plan,
             pool,
             credentials,
+            heritage,
         };
         step(&mut self.state, moment, Input::Submit(submission), outcome)?;
         let build = self.state.ledger.request(&principal, &request_id).unwrap_or(fresh);

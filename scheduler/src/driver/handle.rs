@@ -15,7 +15,7 @@ use super::error::Error;
 use super::inbox::Inbox;
 use super::mailbox::{Mailbox, Messages};
 use super::message::{Message, Query};
-use crate::core::{ConnectionId, Input, RunningAttempt};
+use crate::core::{ConnectionId, Heritage, Input, RunningAttempt};
 
 /// A build as its client hands it in; its id is drawn by the driver.
 #[derive(Debug, Clone)]
@@ -28,6 +28,8 @@ pub struct NewBuild {
     pub plan: Arc<Plan>,
     /// The trust level it runs under.
     pub pool: Pool,
+    /// What it takes over from another build; none for one of its own.
+    pub heritage: Option<Arc<Heritage>>,
 }
 
 /// A submission's answer.
@@ -242,6 +244,11 @@ impl Handle {
     /// The plan's bases are resolved.
     pub async fn lock_resolved(&self, build: BuildId, lock: Lock) -> Result<(), Error> {
         self.decide(Input::LockResolved { build, lock: Arc::new(lock) }).await
+    }
+
+    /// A base cannot be had for this job, which is on trial: it fails alone. To be said before the lock.
+    pub async fn trial_refused(&self, build: BuildId, job: u16, failure: Failure) -> Result<(), Error> {
+        self.decide(Input::TrialRefused { build, job, failure }).await
     }
 
     /// A base cannot be had: the build fails.

@@ -12,6 +12,10 @@ use crate::core::{ConnectionId, Input, RunningAttempt};
 
 /// One thing for the driver to do. An answer is sent after the commit; a dropped one means it stopped.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly all of them are inputs, and boxes would cost more than room"
+)]
 pub(super) enum Message {
     Submit {
         build: NewBuild,

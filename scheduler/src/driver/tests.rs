@@ -76,6 +76,7 @@ fn new_build(request: &str) -> NewBuild {
         principal: Principal::local(),
         plan: Arc::new(plan()),
         pool: Pool::Trusted,
+        heritage: None,
     }
 }
 

@@ -113,6 +113,7 @@ async fn credentials_open_it_and_nothing_else_does() {
         tags: plan.tags.clone(),
         plan: Arc::new(plan.clone()),
         cross: std::collections::BTreeMap::new(),
+        promotion: None,
         index: None,
         attempt: 1,
     };

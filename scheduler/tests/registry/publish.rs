@@ -53,6 +53,7 @@ fn order(names: &[String], tags: &[&str], images: Vec<(&str, PushedManifest)>) -
             .map(|(platform, manifest)| (platform.parse::<Platform>().unwrap(), manifest))
             .collect(),
         cross: std::collections::BTreeMap::new(),
+        promotion: None,
         tags,
         index: None,
         attempt: 1,

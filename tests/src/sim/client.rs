@@ -109,6 +109,7 @@ impl World {
             plan: Arc::clone(&client.plan),
             pool: client.pool,
             credentials: !client.plan.credential_hosts.is_empty(),
+            heritage: None,
         };
         let request = client.request.clone();
         match self.input(Input::Submit(submission)) {

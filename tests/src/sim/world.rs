@@ -17,6 +17,7 @@ use super::{Report, Trace};
 
 /// What can happen.
 #[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant, reason = "few wait at a time")]
 pub(super) enum Event {
     /// A message of a worker reaches the scheduler process of this epoch.
     Up {

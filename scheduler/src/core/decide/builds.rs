@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 
-use archyard_model::{BuildId, BuildState, Failure, FailureClass, JobId, Lock, Principal, limits};
+use archyard_model::{
+    BuildId, BuildState, Failure, FailureClass, JobId, JobState, Lock, Output, Plan, Principal, Reference,
+    limits,
+};
 
 use crate::core::build::Build;
 use crate::core::fact::{Fact, Verdict};
+use crate::core::heritage::Heritage;
 use crate::core::input::Submission;
 use crate::core::refusal::Refusal;
 use crate::core::state::State;
@@ -13,7 +17,7 @@ use crate::core::times::spoken;
 
 /// A known request is the build it became; a new one is taken while there is room.
 pub(super) fn submit(state: &State, submission: Submission) -> Result<Vec<Fact>, Refusal> {
-    let Submission { build, request_id, principal, plan, pool, credentials } = submission;
+    let Submission { build, request_id, principal, plan, pool, credentials, heritage } = submission;
     if let Some(known) = state.ledger.request(&principal, &request_id) {
         let known = state.ledger.build(known).filter(|build| credentials && !state.has_credentials(build));
         return Ok(known.map(present).unwrap_or_default());
@@ -21,12 +25,24 @@ pub(super) fn submit(state: &State, submission: Submission) -> Result<Vec<Fact>,
     if state.ledger.active >= limits::ACTIVE_BUILDS {
         return Err(Refusal::Full { what: "active builds", limit: limits::ACTIVE_BUILDS });
     }
+    if let Some(tag) = heritage.as_ref().and_then(|heritage| forgotten(state, &plan, heritage)) {
+        let build = heritage.map_or(build, |heritage| heritage.origin.build);
+        return Err(Refusal::TagsForgotten { build, tag: Box::new(tag) });
+    }
     let needed = !plan.credential_hosts.is_empty();
-    let mut facts = vec![Fact::BuildAccepted { build, request_id, principal, plan, pool }];
+    let mut facts = vec![Fact::BuildAccepted { build, request_id, principal, plan, pool, heritage }];
     if credentials && needed {
         facts.push(Fact::CredentialsPresent { build });
     }
     Ok(facts)
+}
+
+/// A tag that a rerun could move back, for nobody remembers whether a newer build has moved it. A candidate's bears its
+/// own name.
+fn forgotten(state: &State, plan: &Plan, heritage: &Heritage) -> Option<Reference> {
+    let place =
+        heritage.tag_sequence.filter(|_| plan.output == Output::Push && heritage.published.is_none())?;
+    plan.tags.iter().find(|tag| state.ledger.is_forgotten(tag, place)).cloned()
 }
 
 /// Supplying them again, or without need, is no error.
@@ -44,13 +60,33 @@ pub(super) fn lock_resolved(state: &State, id: BuildId, lock: Arc<Lock>) -> Resu
     Ok(vec![Fact::BuildLocked { build: id, lock }])
 }
 
+/// A base that cannot be had for a platform on trial ends that job alone. Said again after a crash it is no error.
+pub(super) fn trial_refused(
+    state: &State,
+    id: BuildId,
+    index: u16,
+    failure: Failure,
+) -> Result<Vec<Fact>, Refusal> {
+    let build = waits_for_lock(state, id)?;
+    let job = build.job(index).filter(|_| build.plan.is_trial(index));
+    match job.map(|job| job.state) {
+        None => Err(Refusal::Late("the job is not on trial")),
+        Some(JobState::Queued) => {
+            let job = JobId { build: id, index };
+            Ok(vec![Fact::JobEnded { job, verdict: Verdict::Failed, failure: Some(failure) }])
+        }
+        Some(_) => Ok(Vec::new()),
+    }
+}
+
 /// A base that cannot be had ends the build at once.
 pub(super) fn lock_failed(state: &State, id: BuildId, failure: Failure) -> Result<Vec<Fact>, Refusal> {
     waits_for_lock(state, id)?;
     Ok(vec![Fact::BuildEnding { build: id, state: BuildState::Failed, failure: Some(failure) }])
 }
 
-/// Taken until the build publishes; asking again while it is ending is no error.
+/// Taken until the build publishes; asking again while it is ending is no error. Of a build that has all it was asked
+/// for only the trials are stopped.
 pub(super) fn cancel(
     state: &State,
     id: BuildId,
@@ -69,9 +105,10 @@ pub(super) fn cancel(
         message = format!("{message}: {reason}");
     }
     let failure = Failure::new(FailureClass::Canceled, "canceled", message);
+    let end = if build.is_delivered() { BuildState::Succeeded } else { BuildState::Canceled };
     Ok(vec![
         Fact::CancelRequested { build: id, principal, reason },
-        Fact::BuildEnding { build: id, state: BuildState::Canceled, failure: Some(failure) },
+        Fact::BuildEnding { build: id, state: end, failure: Some(failure) },
     ])
 }
 
@@ -108,12 +145,12 @@ fn present(build: &Build) -> Vec<Fact> {
     facts
 }
 
-fn waits_for_lock(state: &State, id: BuildId) -> Result<(), Refusal> {
+fn waits_for_lock(state: &State, id: BuildId) -> Result<&Build, Refusal> {
     let build = known(state, id)?;
     if build.lock.is_some() || build.ending.is_some() || build.state != BuildState::Waiting {
         return Err(Refusal::Late("the build does not wait for a lock"));
     }
-    Ok(())
+    Ok(build)
 }
 
 fn known(state: &State, id: BuildId) -> Result<&Build, Refusal> {

@@ -36,8 +36,8 @@ pub(super) fn tag_moved(state: &State, id: BuildId, tag: Reference) -> Result<Ve
     if build.index.is_none() {
         return refuse(build, "its index was not prepared");
     }
-    if !build.plan.tags.contains(&tag) {
-        return refuse(build, "the tag is not one of the plan's");
+    if !build.moves.contains(&tag) {
+        return refuse(build, "the tag is not one of its own");
     }
     if let Some(settled) = build.tags.iter().find(|settled| settled.tag == tag) {
         return if settled.moved { Ok(Vec::new()) } else { refuse(build, "the tag was to be left alone") };
@@ -46,13 +46,16 @@ pub(super) fn tag_moved(state: &State, id: BuildId, tag: Reference) -> Result<Ve
     Ok(vec![Fact::TagSettled { build: id, tag }])
 }
 
-/// The index is there and every tag is settled.
+/// The index is there and every tag is settled. Trials that still run are awaited.
 pub(super) fn done(state: &State, id: BuildId) -> Result<Vec<Fact>, Refusal> {
     let build = publishing(state, id)?;
     if build.index.is_none() || build.open_tags().next().is_some() {
         return refuse(build, "a tag of it was not reported as moved");
     }
-    Ok(vec![Fact::BuildEnded { build: id, state: BuildState::Succeeded, failure: None }])
+    if build.jobs.iter().all(|job| job.state.is_terminal()) {
+        return Ok(vec![Fact::BuildEnded { build: id, state: BuildState::Succeeded, failure: None }]);
+    }
+    Ok(vec![Fact::BuildPublished { build: id }])
 }
 
 /// The publisher could not go on: again after a pause, or the end.
@@ -76,10 +79,7 @@ pub(in crate::core) fn publish_failed(build: &Build, failure: Failure, retryable
 
 /// Tags that a build submitted later has moved, and that build.
 fn left_alone<'a>(state: &'a State, build: &'a Build) -> impl Iterator<Item = (Reference, BuildId)> {
-    build.open_tags().filter_map(|tag| {
-        let (sequence, newer) = state.ledger.header.moved.get(tag)?;
-        (*sequence > build.sequence).then(|| (tag.clone(), *newer))
-    })
+    build.open_tags().filter_map(|tag| Some((tag.clone(), state.ledger.newer(tag, build.place())?)))
 }
 
 fn publishing(state: &State, id: BuildId) -> Result<&Build, Refusal> {

@@ -1,6 +1,6 @@
 //! Facts of jobs and their attempts.
 
-use archyard_model::{AttemptId, EventKind, Failure, ImageResult, JobId, JobState, WorkerName};
+use archyard_model::{AttemptId, EventKind, Failure, ImageResult, JobId, JobState, Platform, WorkerName};
 
 use crate::core::build::{Attempt, Build, Job};
 use crate::core::fact::Verdict;
@@ -13,6 +13,22 @@ pub(super) fn waiting(state: &mut State, moment: Moment, id: JobId, reason: &str
     change(state, moment, id, |build, index| {
         build.jobs[index].waiting = Some(reason.to_owned());
         build.say(moment.wall_ms, EventKind::JobWaiting { job: id.index, reason: reason.to_owned() });
+    });
+}
+
+/// The job stands in another line from here on.
+pub(super) fn crossed(state: &mut State, moment: Moment, id: JobId, builder: Option<&Platform>) {
+    state.dequeue(id);
+    change(state, moment, id, |build, index| {
+        let held = &mut build.jobs[index];
+        held.cross = builder.cloned();
+        held.waiting = None;
+        let Some(builder) = builder else { return };
+        let reason = format!(
+            "no native worker for {}; goes to one of {builder}, as the build allows, and is not run there",
+            held.platform
+        );
+        build.say(moment.wall_ms, EventKind::JobWaiting { job: id.index, reason });
     });
 }
 

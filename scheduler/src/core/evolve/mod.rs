@@ -2,8 +2,10 @@
 //!
 //! A fact of a build that is not there changes nothing, so that no journal, however old, can stop a scheduler.
 
+mod accepted;
 mod attempts;
 mod builds;
+mod publish;
 mod workers;
 
 use super::fact::Fact;
@@ -13,9 +15,9 @@ use super::state::State;
 /// Makes a fact so.
 pub fn evolve(state: &mut State, moment: Moment, fact: &Fact) {
     match fact {
-        Fact::BuildAccepted { build, request_id, principal, plan, pool } => {
+        Fact::BuildAccepted { build, request_id, principal, plan, pool, heritage } => {
             let request = (principal.clone(), request_id.clone());
-            builds::accepted(state, moment, *build, request, plan, *pool);
+            accepted::accepted(state, moment, *build, request, plan, *pool, heritage.as_deref());
         }
         Fact::BuildWaiting { build, reason } => builds::waiting(state, moment, *build, reason),
         Fact::BuildLocked { build, lock } => builds::locked(state, moment, *build, lock),
@@ -25,23 +27,24 @@ pub fn evolve(state: &mut State, moment: Moment, fact: &Fact) {
         Fact::BuildEnding { build, state: end, failure } => {
             builds::ending(state, moment, *build, *end, failure.as_ref());
         }
-        Fact::PublishStarted { build } => builds::publish_started(state, moment, *build),
+        Fact::PublishStarted { build } => publish::started(state, moment, *build),
         Fact::IndexPrepared { build, index, size } => {
-            builds::index_prepared(state, moment, *build, *index, *size);
+            publish::index_prepared(state, moment, *build, *index, *size);
         }
-        Fact::TagSettled { build, tag } => builds::tag_settled(state, moment, *build, tag),
-        Fact::TagTouched { build, tag } => builds::tag_touched(state, *build, tag),
-        Fact::PublishTried { build, .. } => builds::publish_tried(state, moment, *build),
+        Fact::TagSettled { build, tag } => publish::tag_settled(state, moment, *build, tag),
+        Fact::TagTouched { build, tag } => state.ledger.touch(*build, tag),
+        Fact::BuildPublished { build } => publish::published(state, moment, *build),
+        Fact::PublishTried { build, .. } => publish::tried(state, moment, *build),
         Fact::BuildEnded { build, state: end, failure } => {
             builds::ended(state, moment, *build, *end, failure.as_ref());
         }
         Fact::BuildArchived { build } => builds::archived(state, *build),
-        Fact::HeaderRestored(header) => builds::header_restored(state, header),
-        Fact::BuildRestored(build) => builds::restored(state, moment, build),
+        Fact::HeaderRestored(header) => accepted::header_restored(state, header),
+        Fact::BuildRestored(build) => accepted::restored(state, moment, build),
         Fact::CredentialsPresent { build } => builds::credentials_present(state, moment, *build),
         Fact::CredentialsMissed { build } => builds::credentials_missed(state, moment, *build),
         Fact::LockAsked { build, .. } => builds::lock_asked(state, moment, *build),
-        Fact::PublishAsked { build } => builds::publish_asked(state, moment, *build),
+        Fact::PublishAsked { build } => publish::asked(state, moment, *build),
         Fact::ArchiveAsked { build } => builds::archive_asked(state, moment, *build),
 
         Fact::JobWaiting { job, reason } => attempts::waiting(state, moment, *job, reason),
@@ -53,6 +56,7 @@ pub fn evolve(state: &mut State, moment: Moment, fact: &Fact) {
         Fact::JobEnded { job, verdict, failure } => {
             attempts::job_ended(state, moment, *job, *verdict, failure.as_ref());
         }
+        Fact::JobCrossed { job, platform } => attempts::crossed(state, moment, *job, platform.as_ref()),
         Fact::JobStopping { job, .. } => attempts::stopping(state, moment, *job),
 
         Fact::DrainMarked { worker, principal, draining } => {

@@ -136,11 +136,9 @@ pub(super) fn stray_found(state: &mut State, name: &WorkerName, attempt: Attempt
 }
 
 fn join_class(state: &mut State, name: &WorkerName, offer: &WorkerOffer, moment: Moment) {
-    let class = ClassKey::new(offer.pool, &offer.platforms);
+    let class = ClassKey::new(offer);
     state.live.classes.join(&class, &state.live.lines);
-    for line in class.lines() {
-        state.live.lines.serve(&line, moment.since_start, true);
-    }
+    state.live.lines.serve(&class, moment.since_start, |_| true);
     if let Some(worker) = state.live.workers.get_mut(name) {
         worker.class = Some(class);
     }
@@ -152,8 +150,6 @@ fn leave_class(state: &mut State, name: &WorkerName, moment: Moment) {
     let free = worker.free.take();
     state.live.classes.place(&class, free.as_ref(), None);
     state.live.classes.leave(&class);
-    for line in class.lines() {
-        let served = state.live.classes.serve(&line);
-        state.live.lines.serve(&line, moment.since_start, served);
-    }
+    let classes = &state.live.classes;
+    state.live.lines.serve(&class, moment.since_start, |line| classes.serve(line));
 }

@@ -75,6 +75,7 @@ impl Farm {
             plan: Arc::new(plan),
             pool: Pool::Trusted,
             credentials,
+            heritage: None,
         };
         self.give(Input::Submit(submission)).unwrap();
         build

@@ -64,6 +64,7 @@ fn happen(farm: &mut Farm, h: &Happening) {
                 plan: Arc::new(plan),
                 pool: Pool::Trusted,
                 credentials: h.dice.is_multiple_of(2),
+                heritage: None,
             })
         }
         3 => Input::CredentialsSupplied { build },

@@ -2,6 +2,7 @@
 //!
 //! Only durable facts have one. Reading checks everything again: a record that does not parse is damage, never skipped.
 
+mod heritage;
 mod read;
 mod snapshot;
 mod write;

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use archyard_model::convert::{
     build_state_from_proto, failure_from_proto, image_from_proto, lock_from_proto, plan_from_proto,
-    tag_from_proto,
+    platform_from_proto, tag_from_proto,
 };
 use archyard_model::{AttemptId, BuildId, BuildState, Failure, FencingToken, Invalid, JobId, Sha256};
 use archyard_proto::journal::v1 as proto;
 use archyard_proto::v1;
 use proto::fact::Fact as Record;
 
-use super::snapshot;
+use super::{heritage, snapshot};
 use crate::core::{Fact, Verdict};
 
 pub(super) fn fact(record: Record) -> Result<Fact, Invalid> {
@@ -22,6 +22,7 @@ pub(super) fn fact(record: Record) -> Result<Fact, Invalid> {
             principal: m.principal.parse()?,
             plan: Arc::new(plan_from_proto(required("plan", m.plan)?)?),
             pool: m.pool.parse()?,
+            heritage: m.heritage.map(heritage::read).transpose()?.map(Arc::new),
         },
         Record::BuildWaiting(m) => Fact::BuildWaiting { build: build_id(&m.build)?, reason: m.reason },
         Record::BuildLocked(m) => Fact::BuildLocked {
@@ -44,6 +45,10 @@ pub(super) fn fact(record: Record) -> Result<Fact, Invalid> {
             job: job(m.job)?,
             failure: m.failure.map(failure_from_proto).transpose()?,
         },
+        Record::JobCrossed(m) => Fact::JobCrossed {
+            job: job(m.job)?,
+            platform: m.platform.as_ref().map(platform_from_proto).transpose()?,
+        },
         Record::JobStopping(m) => Fact::JobStopping { job: job(m.job)?, reason: m.reason },
         Record::CancelRequested(m) => Fact::CancelRequested {
             build: build_id(&m.build)?,
@@ -64,6 +69,7 @@ pub(super) fn fact(record: Record) -> Result<Fact, Invalid> {
             Fact::TagSettled { build: build_id(&m.build)?, tag: tag_from_proto(required("tag", m.tag)?)? }
         }
         Record::TagTouched(m) => Fact::TagTouched { build: build_id(&m.build)?, tag: m.tag.parse()? },
+        Record::BuildPublished(m) => Fact::BuildPublished { build: build_id(&m.build)? },
         Record::PublishTried(m) => Fact::PublishTried {
             build: build_id(&m.build)?,
             failure: failure_from_proto(required("failure", m.failure)?)?,

@@ -9,11 +9,13 @@ use archyard_model::convert::{
 use archyard_model::{BuildRecord, Invalid, JobRecord};
 use archyard_proto::journal::v1 as proto;
 
+use super::heritage;
 use super::read::{build_id as read_id, end, required};
 use super::write::build_id as write_id;
 use crate::core::Build;
 use crate::core::build::{Attempt, Ending, Job};
 use crate::core::ledger::Header;
+use crate::core::tags::Place;
 
 pub(super) fn write_header(header: &Header) -> proto::HeaderRestored {
     use proto::header_restored::{Archived, Moved};
@@ -22,12 +24,14 @@ pub(super) fn write_header(header: &Header) -> proto::HeaderRestored {
         moved: header
             .moved
             .iter()
-            .map(|(tag, (sequence, build))| Moved {
+            .map(|(tag, (place, build))| Moved {
                 tag: tag.to_string(),
-                sequence: *sequence,
+                sequence: place.tags,
                 build: write_id(*build),
+                accepted: place.accepted,
             })
             .collect(),
+        forgotten: Some(header.forgotten),
         archived: header
             .archived
             .iter()
@@ -41,10 +45,12 @@ pub(super) fn write_header(header: &Header) -> proto::HeaderRestored {
 }
 
 pub(super) fn read_header(message: proto::HeaderRestored) -> Result<Header, Invalid> {
-    let moved = message
-        .moved
-        .into_iter()
-        .map(|moved| Ok::<_, Invalid>((moved.tag.parse()?, (moved.sequence, read_id(&moved.build)?))));
+    let moved = message.moved.into_iter().map(|moved| {
+        // A rerun is never the first that was accepted.
+        let accepted = if moved.accepted == 0 { moved.sequence } else { moved.accepted };
+        let place = Place { tags: moved.sequence, accepted };
+        Ok::<_, Invalid>((moved.tag.parse()?, (place, read_id(&moved.build)?)))
+    });
     let archived = message.archived.into_iter().map(|archived| {
         let request = (archived.principal.parse()?, archived.request_id.parse()?);
         Ok::<_, Invalid>((request, read_id(&archived.build)?))
@@ -52,6 +58,8 @@ pub(super) fn read_header(message: proto::HeaderRestored) -> Result<Header, Inva
     Ok(Header {
         next_sequence: message.next_sequence,
         moved: moved.collect::<Result<_, _>>()?,
+        // Whoever wrote no such place forgot of all builds before.
+        forgotten: message.forgotten.unwrap_or(message.next_sequence),
         archived: archived.collect::<Result<_, _>>()?,
     })
 }
@@ -77,6 +85,8 @@ pub(super) fn write_build(build: &Build) -> proto::BuildRestored {
                 uncounted: job.attempts.iter().filter(|a| !a.counted).map(|a| a.token.0).collect(),
             })
             .collect(),
+        published: build.published,
+        promotion: build.promotion.as_ref().map(heritage::write_promotion),
     }
 }
 
@@ -93,6 +103,7 @@ pub(super) fn read_build(message: proto::BuildRestored) -> Result<Build, Invalid
         return Err(Invalid::new("jobs", message.jobs.len(), "there is one for each job of the record"));
     }
     let jobs = record.jobs.into_iter().zip(message.jobs).map(|(job, extra)| read_job(job, &extra));
+    let moves = record.plan.published_tags(record.id).into();
     Ok(Build {
         id: record.id,
         request_id: record.request_id,
@@ -101,12 +112,15 @@ pub(super) fn read_build(message: proto::BuildRestored) -> Result<Build, Invalid
         pool: message.pool.parse()?,
         accepted_ms: millis(record.accepted_at),
         sequence: message.sequence,
+        tag_sequence: record.tag_sequence.unwrap_or(message.sequence),
+        moves,
         state: record.state,
         waiting: record.waiting_reason,
         lock: record.lock.map(Arc::new),
         jobs: jobs.collect(),
         ending,
         publishing: message.publishing,
+        published: message.published,
         publish_failures: message.publish_failures,
         index: record.index,
         tags: record.tags,
@@ -114,6 +128,7 @@ pub(super) fn read_build(message: proto::BuildRestored) -> Result<Build, Invalid
         ended_ms: record.ended_at.map(millis),
         events: message.events.into_iter().map(event_from_proto).collect::<Result<_, _>>()?,
         origin: record.origin,
+        promotion: message.promotion.map(heritage::read_promotion).transpose()?,
     })
 }
 

@@ -1,25 +1,27 @@
 //! Facts to records.
 
 use archyard_model::convert::{
-    build_state_to_proto, failure_to_proto, image_to_proto, lock_to_proto, plan_to_proto, tag_to_proto,
+    build_state_to_proto, failure_to_proto, image_to_proto, lock_to_proto, plan_to_proto, platform_to_proto,
+    tag_to_proto,
 };
 use archyard_model::{AttemptId, BuildId, BuildState, Failure, ImageResult, JobId};
 use archyard_proto::journal::v1 as proto;
 use bytes::Bytes;
 use proto::fact::Fact as Record;
 
-use super::snapshot;
+use super::{heritage, snapshot};
 use crate::core::{Fact, Verdict};
 
 pub(super) fn fact(fact: &Fact) -> Option<Record> {
     Some(match fact {
-        Fact::BuildAccepted { build, request_id, principal, plan, pool } => {
+        Fact::BuildAccepted { build, request_id, principal, plan, pool, heritage } => {
             Record::BuildAccepted(proto::BuildAccepted {
                 build: build_id(*build),
                 request_id: request_id.to_string(),
                 principal: principal.to_string(),
                 plan: Some(plan_to_proto(plan)),
                 pool: pool.to_string(),
+                heritage: heritage.as_deref().map(heritage::write),
             })
         }
         Fact::BuildWaiting { build, reason } => {
@@ -45,6 +47,10 @@ pub(super) fn fact(fact: &Fact) -> Option<Record> {
             job: Some(job(*id)),
             verdict: verdict(*end).into(),
             failure: failure.as_ref().map(failure_to_proto),
+        }),
+        Fact::JobCrossed { job: id, platform } => Record::JobCrossed(proto::JobCrossed {
+            job: Some(job(*id)),
+            platform: platform.as_ref().map(platform_to_proto),
         }),
         Fact::JobStopping { job: id, reason } => {
             Record::JobStopping(proto::JobStopping { job: Some(job(*id)), reason: reason.clone() })
@@ -73,6 +79,9 @@ pub(super) fn fact(fact: &Fact) -> Option<Record> {
         }
         Fact::TagTouched { build, tag } => {
             Record::TagTouched(proto::TagTouched { build: build_id(*build), tag: tag.to_string() })
+        }
+        Fact::BuildPublished { build } => {
+            Record::BuildPublished(proto::BuildPublished { build: build_id(*build) })
         }
         Fact::PublishTried { build, failure } => Record::PublishTried(proto::PublishTried {
             build: build_id(*build),
