@@ -50,7 +50,7 @@ pub const SMOKE_MEMORY_MAX_BYTES: u64 = 64 * 1024 * 1024 * 1024;
 /// Processes and threads of a smoke test.
 pub const SMOKE_PROCESSES: u32 = 256;
 /// Files each of them may have open.
-pub const SMOKE_OPEN_FILES: u32 = 65_536;
+pub const SMOKE_OPEN_FILES: u32 = 16_384;
 /// What of a smoke test's output goes into the log, its frames' own bytes included.
 pub const SMOKE_OUTPUT_BYTES: u64 = 2 * 1024 * 1024;
 /// What a smoke test may write into a root that is writable, and into one file.

@@ -97,7 +97,7 @@ mod tests {
     use super::*;
     use crate::engine::{
         BuildError, BuildRequest, Built, EngineError, Probe, ProbeError, PushError, PushRequest, Pushed,
-        Source,
+        Ran, RunError, RunRequest, Source,
     };
     use archyard_proto::v1::LogFrame;
     use std::sync::{Arc, Mutex};
@@ -128,6 +128,14 @@ mod tests {
             _: CancellationToken,
         ) -> Result<Pushed, PushError> {
             unreachable!("a sweep does not push")
+        }
+        async fn run(
+            &self,
+            _: RunRequest,
+            _: mpsc::Sender<LogFrame>,
+            _: CancellationToken,
+        ) -> Result<Ran, RunError> {
+            unreachable!("a sweep does not run anything")
         }
         async fn remove_image(&self, image: Sha256) -> Result<(), EngineError> {
             self.0.lock().unwrap().push(image);

@@ -15,9 +15,9 @@ use super::control::Control;
 use super::dial::Endpoint;
 use super::{
     BuildError, BuildRequest, Built, Engine, EngineError, Probe, ProbeError, PushError, PushRequest, Pushed,
-    Source,
+    Ran, RunError, RunRequest, Source,
 };
-use super::{build, export, probe};
+use super::{build, container, export, probe};
 
 /// How long the Engine may think before it begins to answer: it writes a whole image to disk before it sends
 /// the first byte of it.
@@ -93,6 +93,15 @@ impl Engine for DockerEngine {
     ) -> Result<Pushed, PushError> {
         let api = self.api().map_err(|error| PushError::unreachable(&error))?;
         export::push(&api, request, progress, cancel).await
+    }
+
+    async fn run(
+        &self,
+        request: RunRequest,
+        progress: mpsc::Sender<LogFrame>,
+        cancel: CancellationToken,
+    ) -> Result<Ran, RunError> {
+        container::run(self, request, progress, cancel).await
     }
 
     async fn remove_image(&self, image: Sha256) -> Result<(), EngineError> {

@@ -9,6 +9,7 @@
 //! [probed](Engine::probe), never guessed from its version where asking is possible.
 
 mod build;
+mod container;
 mod control;
 mod dial;
 mod docker;
@@ -24,6 +25,7 @@ mod solve;
 mod source;
 mod tasks;
 
+pub use container::{End, Home, Ran, RunError, RunRequest};
 pub use docker::DockerEngine;
 pub use error::{BuildError, EngineError, PushError};
 pub use probe::{Feature, Probe, ProbeError};
@@ -72,6 +74,19 @@ pub trait Engine: Send + Sync {
         progress: mpsc::Sender<LogFrame>,
         cancel: CancellationToken,
     ) -> impl Future<Output = Result<Pushed, PushError>> + Send;
+
+    /// Runs a program of an image in a container of its own, within bounds, and says how it ended.
+    ///
+    /// Its output goes to `progress` while it comes, as a step of the log; past
+    /// [`SMOKE_OUTPUT_BYTES`](archyard_model::limits::SMOKE_OUTPUT_BYTES) it is dropped, with one frame that says
+    /// so. However this ends, and when `cancel` fires, the container and all that it wrote is removed before it
+    /// returns; whoever drops the future leaves that to [`DockerEngine::remove_leftovers`].
+    fn run(
+        &self,
+        request: RunRequest,
+        progress: mpsc::Sender<LogFrame>,
+        cancel: CancellationToken,
+    ) -> impl Future<Output = Result<Ran, RunError>> + Send;
 
     /// Removes an image from the Engine's store; its layers stay in the build cache. One that is not there, or
     /// that carries a tag or runs in a container (so is somebody else's too), is left alone without error.
