@@ -96,8 +96,8 @@ fn parse(name: &str) -> Option<Sha256> {
 mod tests {
     use super::*;
     use crate::engine::{
-        BuildError, BuildRequest, Built, EngineError, Probe, ProbeError, PushError, PushRequest, Pushed,
-        Ran, RunError, RunRequest, Source,
+        BuildError, BuildRequest, Built, EngineError, ImageConfig, Probe, ProbeError, PushError, PushRequest,
+        Pushed, Ran, RunError, RunRequest, Source, TakeRequest, Taken,
     };
     use archyard_proto::v1::LogFrame;
     use std::sync::{Arc, Mutex};
@@ -120,6 +120,17 @@ mod tests {
             _: CancellationToken,
         ) -> Result<Built, BuildError> {
             unreachable!("a sweep does not build")
+        }
+        async fn describe(&self, _: Sha256) -> Result<ImageConfig, EngineError> {
+            unreachable!("a sweep does not describe")
+        }
+        async fn take(
+            &self,
+            _: TakeRequest,
+            _: mpsc::Sender<LogFrame>,
+            _: CancellationToken,
+        ) -> Result<Taken, PushError> {
+            unreachable!("a sweep does not take")
         }
         async fn push(
             &self,

@@ -27,6 +27,11 @@ const LAST_STATUS: Duration = Duration::from_secs(5);
 /// How long BuildKit may take to stop what is canceled: its progress ends once no step runs any more.
 const STOP: Duration = Duration::from_secs(30);
 
+/// What BuildKit calls the image that it made, and its config. 20.10 knows but the former, which is the config's
+/// there.
+const IMAGE: &str = "containerimage.digest";
+const CONFIG: &str = "containerimage.config.digest";
+
 /// Builds; see [`super::Engine::build`].
 pub(super) async fn build(
     endpoint: &Endpoint,
@@ -54,8 +59,9 @@ pub(super) async fn build(
     match solved {
         Ok(response) => {
             let (steps, cached_steps) = watch.progress.counts();
-            let image = image_id(response.get_ref()).ok_or_else(|| watch.lost("BuildKit named no image"))?;
-            Ok(Built { image, steps, cached_steps })
+            let told = |name: &str| response.get_ref().exporter_response.get(name)?.parse::<Sha256>().ok();
+            let image = told(IMAGE).ok_or_else(|| watch.lost("BuildKit named no image"))?;
+            Ok(Built { image, config: told(CONFIG), steps, cached_steps })
         }
         Err(status) if is_transport(&status) || control.is_closed() => Err(watch.lost(status.message())),
         Err(status) if status.message().contains("context canceled") => {
@@ -148,10 +154,6 @@ impl Watch<'_> {
 /// Whether an error is the connection's, not BuildKit's answer.
 fn is_transport(status: &Status) -> bool {
     std::error::Error::source(status).is_some()
-}
-
-fn image_id(response: &SolveResponse) -> Option<Sha256> {
-    response.exporter_response.get("containerimage.digest")?.parse().ok()
 }
 
 fn unreachable(error: &EngineError) -> BuildError {

@@ -14,10 +14,10 @@ use tokio_util::sync::CancellationToken;
 use super::control::Control;
 use super::dial::Endpoint;
 use super::{
-    BuildError, BuildRequest, Built, Engine, EngineError, Probe, ProbeError, PushError, PushRequest, Pushed,
-    Ran, RunError, RunRequest, Source,
+    BuildError, BuildRequest, Built, Engine, EngineError, ImageConfig, Probe, ProbeError, PushError,
+    PushRequest, Pushed, Ran, RunError, RunRequest, Source, TakeRequest, Taken,
 };
-use super::{build, container, export, probe};
+use super::{build, container, describe, export, probe};
 
 /// How long the Engine may think before it begins to answer: it writes a whole image to disk before it sends
 /// the first byte of it.
@@ -83,6 +83,20 @@ impl Engine for DockerEngine {
         cancel: CancellationToken,
     ) -> Result<Built, BuildError> {
         build::build(&self.endpoint, request, source, progress, cancel).await
+    }
+
+    async fn describe(&self, image: Sha256) -> Result<ImageConfig, EngineError> {
+        describe::describe(self, image).await
+    }
+
+    async fn take(
+        &self,
+        request: TakeRequest,
+        progress: mpsc::Sender<LogFrame>,
+        cancel: CancellationToken,
+    ) -> Result<Taken, PushError> {
+        let api = self.api().map_err(|error| PushError::unreachable(&error))?;
+        export::take(&api, request, progress, cancel).await
     }
 
     async fn push(

@@ -11,6 +11,7 @@
 mod build;
 mod container;
 mod control;
+mod describe;
 mod dial;
 mod docker;
 mod error;
@@ -28,8 +29,11 @@ mod tasks;
 pub use container::{End, Home, Ran, RunError, RunRequest};
 pub use docker::DockerEngine;
 pub use error::{BuildError, EngineError, PushError};
+pub use export::{LayerObserver, Observer};
 pub use probe::{Feature, Probe, ProbeError};
-pub use request::{BuildRequest, Built, Credential, PushRequest, Pushed};
+pub use request::{
+    BuildRequest, Built, Credential, ImageConfig, PushRequest, Pushed, TakeRequest, Taken, TakenLayer,
+};
 pub use source::Source;
 
 use std::future::Future;
@@ -62,6 +66,21 @@ pub trait Engine: Send + Sync {
         progress: mpsc::Sender<LogFrame>,
         cancel: CancellationToken,
     ) -> impl Future<Output = Result<Built, BuildError>> + Send;
+
+    /// What the Engine says of an image: cheap, for nothing is taken out.
+    fn describe(&self, image: Sha256) -> impl Future<Output = Result<ImageConfig, EngineError>> + Send;
+
+    /// Takes an image out of the Engine, into the layer cache: its config, and its layers in one pass through
+    /// whoever wants to see them. What the cache has and the observer knows is not read again; where that is all
+    /// of it, the Engine is not even asked.
+    ///
+    /// Never [`PushError::User`]. Safe to repeat; `image_gone` as with [`push`](Self::push).
+    fn take(
+        &self,
+        request: TakeRequest,
+        progress: mpsc::Sender<LogFrame>,
+        cancel: CancellationToken,
+    ) -> impl Future<Output = Result<Taken, PushError>> + Send;
 
     /// Hands an image to every repository asked for, as an OCI manifest, by digest and under no tag.
     ///

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use archyard_model::build::PushedManifest;
 use archyard_model::{Platform, Sha256};
 use bytes::Bytes;
 use secrecy::SecretString;
+
+use super::Observer;
 
 /// One platform's build.
 #[derive(Debug, Clone)]
@@ -43,8 +46,11 @@ pub struct BuildRequest {
 /// What a build left in the Engine's store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Built {
-    /// The image's ID: the digest of its config.
+    /// What the Engine calls the image, and takes for exporting, removing and running it: with the containerd
+    /// store the digest of its manifest, else that of its config.
     pub image: Sha256,
+    /// The digest of its config, where the Engine told.
+    pub config: Option<Sha256>,
     /// Steps of the build, and how many of them came from the cache.
     pub steps: u32,
     /// See `steps`.
@@ -65,7 +71,7 @@ pub struct Credential {
 /// An image to hand to registries.
 #[derive(Debug, Clone)]
 pub struct PushRequest {
-    /// The image's ID, as [`Built::image`].
+    /// As [`Built::image`].
     pub image: Sha256,
     /// `host[:port]/name` each, without tag or digest; at least one.
     pub repositories: Vec<String>,
@@ -73,6 +79,8 @@ pub struct PushRequest {
     pub insecure_registries: Vec<String>,
     /// One per host that needs it.
     pub credentials: Vec<Credential>,
+    /// On the manifest.
+    pub annotations: BTreeMap<String, String>,
     /// Where compressed layers and what is known of them are kept between pushes. May be shared by every runner
     /// of a machine at once.
     pub layer_cache: PathBuf,
@@ -85,10 +93,86 @@ pub struct PushRequest {
 pub struct Pushed {
     /// The OCI manifest.
     pub manifest: PushedManifest,
-    /// Its config: the image's ID.
+    /// Its config.
     pub config: Sha256,
     /// Bytes of blobs that were sent, over all repositories.
     pub sent_bytes: u64,
     /// Layers that had to be compressed.
     pub compressed_layers: u32,
+}
+
+/// An image to take out of the Engine.
+#[derive(Clone)]
+pub struct TakeRequest {
+    /// As [`Built::image`].
+    pub image: Sha256,
+    /// As [`PushRequest::layer_cache`].
+    pub layer_cache: PathBuf,
+    /// As [`PushRequest::layer_cache_bytes`]; only heeded without `compress`, for else the layers are yet to be
+    /// used.
+    pub layer_cache_bytes: u64,
+    /// Whether its layers are compressed, for registries or files. Without, they are only hashed and seen.
+    pub compress: bool,
+    /// Sees every layer that it does not know, in the same pass.
+    pub observer: Option<Arc<dyn Observer>>,
+}
+
+/// What was taken out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taken {
+    /// The config's digest.
+    pub config_digest: Sha256,
+    /// The config, byte for byte as the Engine has it. Hostile, like all of an image; at most 8 MiB.
+    pub config: Vec<u8>,
+    /// Its layers, from the lowest.
+    pub diff_ids: Vec<Sha256>,
+    /// The same, compressed; empty unless that was asked for.
+    pub layers: Vec<TakenLayer>,
+    /// Bytes that the Engine sent for it; 0 where all was known.
+    pub read_bytes: u64,
+    /// Layers that had to be compressed.
+    pub compressed_layers: u32,
+}
+
+/// A layer as registries get it: gzip, the same bytes whatever the Engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TakenLayer {
+    /// Of the uncompressed tar.
+    pub diff_id: Sha256,
+    /// Of the compressed bytes.
+    pub digest: Sha256,
+    /// Of the compressed bytes.
+    pub size_bytes: u64,
+    /// Where they are. Another attempt's cleaning may remove the file: taking the image again brings it back.
+    pub path: PathBuf,
+}
+
+/// What the Engine says of an image. Hostile, like all of it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ImageConfig {
+    /// `linux`.
+    pub os: String,
+    /// `arm64`.
+    pub architecture: String,
+    /// `v8`; may be empty.
+    pub variant: String,
+    /// `ENTRYPOINT`, in exec form.
+    pub entrypoint: Vec<String>,
+    /// `CMD`, in exec form.
+    pub cmd: Vec<String>,
+    /// `NAME=VALUE` each.
+    pub env: Vec<String>,
+    /// Empty for `/`.
+    pub working_dir: String,
+    /// Empty for root.
+    pub user: String,
+    /// By name.
+    pub labels: BTreeMap<String, String>,
+    /// `SHELL`; empty where the Engine does not tell it, or none was set.
+    pub shell: Vec<String>,
+    /// Its layers, from the lowest.
+    pub diff_ids: Vec<Sha256>,
+    /// What each instruction was, from the first. Some made no layer; the config itself says which. Empty where the
+    /// Engine does not tell: of another platform's image, with the containerd store.
+    pub history: Vec<String>,
 }

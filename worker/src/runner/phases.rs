@@ -41,7 +41,10 @@ pub(super) async fn run(
     tracing::info!(image = %built.image, steps = built.steps, cached = built.cached_steps, "built");
 
     match order.spec.output {
-        Output::Check => Ok(ImageResult { config_digest: Some(built.image), ..ImageResult::default() }),
+        Output::Check => {
+            let config_digest = Some(built.config.unwrap_or(built.image));
+            Ok(ImageResult { config_digest, ..ImageResult::default() })
+        }
         Output::Push | Output::Candidate => push(order, &engine, &built, credentials, log, cancel).await,
         Output::Oci | Output::Load | Output::Local | Output::Tar => Err(Failure::new(
             FailureClass::User,
@@ -100,6 +103,7 @@ async fn push(
         repositories: spec.repositories.clone(),
         insecure_registries: spec.insecure_registries.clone(),
         credentials,
+        annotations: spec.annotations.clone(),
         layer_cache: order.layout.layers(),
         layer_cache_bytes: order.layer_cache_bytes,
     };

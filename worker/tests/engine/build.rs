@@ -3,19 +3,29 @@
 use archyard_model::FailureClass::{Infrastructure, User};
 use archyard_worker::engine::BuildRequest;
 
-use crate::fixture::{Tree, api, build, dockerfile, engine, request, unique};
+use crate::fixture::{Kind, Tree, api, build, dockerfile, engine, request, unique};
+
+on_every_engine! {
+    tells_what_happens_and_finds_it_cached_the_next_time,
+    passes_arguments_labels_and_target_on,
+    builds_for_the_platform_asked_for,
+    cache_mounts_of_two_namespaces_are_two,
+    output_larger_than_any_message_arrives_whole,
+    failures_name_who_is_to_blame_and_where,
+    failures_that_have_no_line_are_still_told,
+    a_file_that_the_worker_cannot_read_is_not_the_users_fault,
+}
 
 /// The same build again.
 fn again(request: &BuildRequest) -> BuildRequest {
     BuildRequest { build_ref: unique("build"), ..request.clone() }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn tells_what_happens_and_finds_it_cached_the_next_time() {
+async fn tells_what_happens_and_finds_it_cached_the_next_time(on: Kind) {
     let data = unique("data");
     let tree = Tree::builder().busybox().file("data", data.as_bytes()).done();
     let request = request(&dockerfile("COPY data /data\nRUN cat /data; echo oops >&2\n"));
-    let first = build(&engine(), request.clone(), tree.clone()).await;
+    let first = build(&engine(on), request.clone(), tree.clone()).await;
     assert_eq!(first.succeeded().steps, 3);
     assert_eq!((first.output(1), first.output(2).as_str()), (data, "oops\n"));
     let run = first.vertices().filter(|vertex| vertex.name.contains("RUN cat /data")).collect::<Vec<_>>();
@@ -23,40 +33,37 @@ async fn tells_what_happens_and_finds_it_cached_the_next_time() {
     assert!(run.last().unwrap().completed_at.is_some());
     assert!(run.windows(2).all(|pair| pair[0] != pair[1]), "an unchanged vertex was told again");
 
-    let second = build(&engine(), again(&request), tree.clone()).await;
+    let second = build(&engine(on), again(&request), tree.clone()).await;
     assert_eq!(second.succeeded().image, first.succeeded().image);
     assert_eq!((second.succeeded().cached_steps, second.output(0).as_str()), (3, ""));
 
-    let third = build(&engine(), BuildRequest { no_cache: true, ..again(&request) }, tree).await;
+    let third = build(&engine(on), BuildRequest { no_cache: true, ..again(&request) }, tree).await;
     third.succeeded();
     assert_eq!(third.output(2), "oops\n");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn passes_arguments_labels_and_target_on() {
+async fn passes_arguments_labels_and_target_on(on: Kind) {
     let value = unique("value");
     let text = dockerfile("ARG WORD=none\nRUN echo \"word=$WORD\"\nFROM nowhere.invalid/never:1\n");
     let mut request = request(&text.replacen("FROM scratch", "FROM scratch AS first", 1));
     request.target = Some("first".to_owned());
     request.build_args.insert("WORD".to_owned(), value.clone());
     request.labels.insert("test.label".to_owned(), value.clone());
-    let ended = build(&engine(), request, Tree::builder().busybox().done()).await;
-    let image = api().inspect_image(&ended.succeeded().image.to_string()).await.unwrap();
+    let ended = build(&engine(on), request, Tree::builder().busybox().done()).await;
+    let image = api(on).inspect_image(&ended.succeeded().image.to_string()).await.unwrap();
     assert_eq!(ended.output(1), format!("word={value}\n"));
     assert_eq!(image.config.unwrap().labels.unwrap()["test.label"], value);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn builds_for_the_platform_asked_for() {
+async fn builds_for_the_platform_asked_for(on: Kind) {
     let mut request = request("FROM scratch\nCOPY busybox /\n");
     request.platform = "linux/arm/v7".parse().unwrap();
-    let ended = build(&engine(), request, Tree::builder().busybox().done()).await;
-    let image = api().inspect_image(&ended.succeeded().image.to_string()).await.unwrap();
+    let ended = build(&engine(on), request, Tree::builder().busybox().done()).await;
+    let image = api(on).inspect_image(&ended.succeeded().image.to_string()).await.unwrap();
     assert_eq!((image.architecture.as_deref(), image.variant.as_deref()), (Some("arm"), Some("v7")));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn cache_mounts_of_two_namespaces_are_two() {
+async fn cache_mounts_of_two_namespaces_are_two(on: Kind) {
     let tree = Tree::builder().busybox().done();
     let text = dockerfile("ARG TRY\nRUN --mount=type=cache,target=/cache ls /cache; touch /cache/mine\n");
     let mut request = request(&text);
@@ -66,28 +73,26 @@ async fn cache_mounts_of_two_namespaces_are_two() {
         again.build_args.insert("TRY".to_owned(), unique("try"));
         again
     };
-    let first = build(&engine(), again(&request), tree.clone()).await;
-    let same = build(&engine(), again(&request), tree.clone()).await;
+    let first = build(&engine(on), again(&request), tree.clone()).await;
+    let same = build(&engine(on), again(&request), tree.clone()).await;
     request.cache_namespace = unique("project");
     request.build_args.insert("BUILDKIT_CACHE_MOUNT_NS".to_owned(), "theirs".to_owned());
-    let other = build(&engine(), again(&request), tree).await;
+    let other = build(&engine(on), again(&request), tree).await;
     for (ended, want) in [(first, ""), (same, "mine\n"), (other, "")] {
         ended.succeeded();
         assert_eq!(ended.output(1), want);
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn output_larger_than_any_message_arrives_whole() {
+async fn output_larger_than_any_message_arrives_whole(on: Kind) {
     let text = dockerfile(&format!("RUN seq 1 300000 # {}\n", unique("x")));
-    let ended = build(&engine(), request(&text), Tree::builder().busybox().done()).await;
+    let ended = build(&engine(on), request(&text), Tree::builder().busybox().done()).await;
     ended.succeeded();
     let want: String = (1..=300_000).map(|number| format!("{number}\n")).collect();
     assert!(ended.output(1) == want, "{} bytes of {}", ended.output(1).len(), want.len());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn failures_name_who_is_to_blame_and_where() {
+async fn failures_name_who_is_to_blame_and_where(on: Kind) {
     let denied = crate::registries::answering(401).await;
     let broken = crate::registries::answering(503).await;
     let none = crate::registries::answering(404).await;
@@ -106,7 +111,7 @@ async fn failures_name_who_is_to_blame_and_where() {
         ("RUN echo 'x: No space left on device' >&2; exit 1\n", Infrastructure, "disk_full", None, 5),
     ] {
         let request = request(&dockerfile(rest));
-        let ended = build(&engine(), request, Tree::builder().busybox().done()).await;
+        let ended = build(&engine(on), request, Tree::builder().busybox().done()).await;
         let failure = ended.failure();
         let context = format!("{rest}: {failure:#?}\n{:?}", ended.output(0));
         assert_eq!(
@@ -121,8 +126,7 @@ async fn failures_name_who_is_to_blame_and_where() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn failures_that_have_no_line_are_still_told() {
+async fn failures_that_have_no_line_are_still_told(on: Kind) {
     for (text, target, code, words) in [
         ("", None, "dockerfile_invalid", "empty"),
         ("RUN x\n", None, "dockerfile_invalid", "no build stage"),
@@ -130,18 +134,17 @@ async fn failures_that_have_no_line_are_still_told() {
     ] {
         let mut request = request(text);
         request.target = target.map(str::to_owned);
-        let failure = build(&engine(), request, Tree::builder().busybox().done()).await.failure();
+        let failure = build(&engine(on), request, Tree::builder().busybox().done()).await.failure();
         assert_eq!((failure.class, failure.code.as_str()), (User, code), "{failure:?}");
         assert!(failure.message.contains(words), "{failure:?}");
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_the_worker_cannot_read_is_not_the_users_fault() {
+async fn a_file_that_the_worker_cannot_read_is_not_the_users_fault(on: Kind) {
     let content = unique("content");
     let tree = Tree::builder().file("data", content.as_bytes()).done();
     tree.lose(content.as_bytes());
-    let failure = build(&engine(), request("FROM scratch\nCOPY data /\n"), tree).await.failure();
+    let failure = build(&engine(on), request("FROM scratch\nCOPY data /\n"), tree).await.failure();
     assert_eq!((failure.class, failure.code.as_str()), (Infrastructure, "context_unreadable"), "{failure:?}");
     assert!(failure.message.contains("data"), "{failure:?}");
 }

@@ -1,9 +1,17 @@
 //! What the session serves is what the image holds.
 
-use crate::fixture::{Tree, build, dockerfile, engine, request, unique};
+use crate::fixture::{Kind, Tree, build, dockerfile, engine, request, unique};
 
-#[tokio::test(flavor = "multi_thread")]
-async fn equal_names_sizes_and_times_but_other_bytes_are_another_image() {
+on_every_engine! {
+    equal_names_sizes_and_times_but_other_bytes_are_another_image,
+    another_dockerfile_of_equal_length_is_another_build,
+    an_unchanged_tree_sends_no_content,
+    only_what_the_dockerfile_copies_is_sent,
+    every_kind_of_entry_arrives_as_it_is,
+    large_files_and_many_small_ones_arrive_whole,
+}
+
+async fn equal_names_sizes_and_times_but_other_bytes_are_another_image(on: Kind) {
     let mut request = request(&dockerfile("COPY data /data\nRUN cat /data\n"));
     let salt = unique("x");
     let mut images = Vec::new();
@@ -12,7 +20,7 @@ async fn equal_names_sizes_and_times_but_other_bytes_are_another_image() {
         let tree = Tree::builder().busybox().file("data", data.as_bytes()).done();
         // The same key: the Engine compares with what it kept of the build before.
         request.build_ref = unique("build");
-        let ended = build(&engine(), request.clone(), tree).await;
+        let ended = build(&engine(on), request.clone(), tree).await;
         let cached = letter == "a" && !images.is_empty();
         assert_eq!(ended.output(1), if cached { String::new() } else { data });
         images.push(ended.succeeded().image);
@@ -21,36 +29,33 @@ async fn equal_names_sizes_and_times_but_other_bytes_are_another_image() {
     assert_eq!(images[0], images[2]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn another_dockerfile_of_equal_length_is_another_build() {
+async fn another_dockerfile_of_equal_length_is_another_build(on: Kind) {
     let mut request = request(&dockerfile("RUN echo a\n"));
     let tree = Tree::builder().busybox().done();
     for letter in ["a", "b"] {
         request.build_ref = unique("build");
         request.no_cache = true;
         request.dockerfile = dockerfile(&format!("RUN echo {letter}\n")).into();
-        let ended = build(&engine(), request.clone(), tree.clone()).await;
+        let ended = build(&engine(on), request.clone(), tree.clone()).await;
         ended.succeeded();
         assert_eq!(ended.output(1), format!("{letter}\n"));
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_unchanged_tree_sends_no_content() {
+async fn an_unchanged_tree_sends_no_content(on: Kind) {
     let content = unique("content");
     let tree = Tree::builder().busybox().file("data", content.as_bytes()).done();
     let mut request = request(&dockerfile("COPY data /data\nRUN cat /data\n"));
-    build(&engine(), request.clone(), tree.clone()).await.succeeded();
+    build(&engine(on), request.clone(), tree.clone()).await.succeeded();
     tree.lose(content.as_bytes());
     request.build_ref = unique("build");
     request.no_cache = true;
-    let ended = build(&engine(), request, tree).await;
+    let ended = build(&engine(on), request, tree).await;
     ended.succeeded();
     assert_eq!(ended.output(1), content);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn only_what_the_dockerfile_copies_is_sent() {
+async fn only_what_the_dockerfile_copies_is_sent(on: Kind) {
     let lost = unique("lost");
     let builder = Tree::builder().busybox().directory("used", 0o755).file("used/file", b"1");
     let tree = builder
@@ -61,13 +66,12 @@ async fn only_what_the_dockerfile_copies_is_sent() {
     tree.lose(lost.as_bytes());
     let steps = "COPY link/file /one\nCOPY used/* /two/\nRUN cat /one /two/file; ls /two";
     let text = dockerfile(&format!("{steps} # {}\n", unique("x")));
-    let ended = build(&engine(), request(&text), tree).await;
+    let ended = build(&engine(on), request(&text), tree).await;
     ended.succeeded();
     assert_eq!(ended.output(1), "11file\n");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn every_kind_of_entry_arrives_as_it_is() {
+async fn every_kind_of_entry_arrives_as_it_is(on: Kind) {
     let tree = Tree::builder()
         .busybox()
         .directory("d", 0o1777)
@@ -89,7 +93,7 @@ async fn every_kind_of_entry_arrives_as_it_is() {
          RUN stat -c '%n %a %F %u:%g' . ../d- && stat -c '%n %a %F %u:%g %Y' tool empty link && \
          readlink link && readlink dangling && [ tool -ef twin ] && cat tool '\u{e4} b' ../d-/late ../d.txt\n",
     );
-    let ended = build(&engine(), request(&text), tree).await;
+    let ended = build(&engine(on), request(&text), tree).await;
     ended.succeeded();
     let time = 1_700_000_000;
     let want = format!(
@@ -103,8 +107,7 @@ async fn every_kind_of_entry_arrives_as_it_is() {
     assert_eq!(ended.output(1), want);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn large_files_and_many_small_ones_arrive_whole() {
+async fn large_files_and_many_small_ones_arrive_whole(on: Kind) {
     let salt = unique("x");
     let large: Vec<u8> = salt.bytes().cycle().take(9_000_001).collect();
     let mut builder = Tree::builder().busybox().file("large", &large).directory("many", 0o755);
@@ -113,7 +116,7 @@ async fn large_files_and_many_small_ones_arrive_whole() {
     }
     let text =
         dockerfile("COPY large /large\nCOPY many /many\nRUN wc -c < /large; cat /many/* | sort -u | wc -l\n");
-    let ended = build(&engine(), request(&text), builder.done()).await;
+    let ended = build(&engine(on), request(&text), builder.done()).await;
     ended.succeeded();
     assert_eq!(ended.output(1), "9000001\n3000\n");
 }

@@ -19,12 +19,62 @@ use tokio_util::sync::CancellationToken;
 /// What `cargo xtask test` brought up, as far as these tests need it.
 #[derive(Deserialize)]
 pub(crate) struct Coordinates {
-    pub(crate) engines: Vec<EngineAt>,
+    engines: Vec<EngineAt>,
+    more_engines: Vec<EngineAt>,
     pub(crate) registry: String,
+    pub(crate) base: Base,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Base {
+    pub(crate) reference: String,
+}
+
+/// Which Engine. What is written here is promised of all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub(crate) enum Kind {
+    /// 20.10, overlay2.
+    #[serde(rename = "host")]
+    Debian12,
+    /// 26.1, overlay2.
+    #[serde(rename = "26")]
+    Debian13,
+    /// 26.1, containerd's image store.
+    #[serde(rename = "26c")]
+    Debian13Containerd,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 3] = [Self::Debian12, Self::Debian13, Self::Debian13Containerd];
+}
+
+/// Makes each of these a test on every kind of Engine.
+macro_rules! on_every_engine {
+    ($($test:ident),+ $(,)?) => {
+        $(mod $test {
+            use crate::fixture::Kind;
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn on_20_10() {
+                super::$test(Kind::Debian12).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn on_26_1() {
+                super::$test(Kind::Debian13).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn on_26_1_with_containerd_store() {
+                super::$test(Kind::Debian13Containerd).await;
+            }
+        })+
+    };
 }
 
 #[derive(Deserialize)]
 pub(crate) struct EngineAt {
+    kind: Kind,
     pub(crate) socket: PathBuf,
     pub(crate) address: String,
 }
@@ -36,8 +86,17 @@ pub(crate) fn coordinates() -> Coordinates {
     serde_json::from_str(&text).expect("the file that ARCHYARD_TEST_ENV names holds coordinates")
 }
 
-pub(crate) fn engine() -> DockerEngine {
-    DockerEngine::connect(&coordinates().engines[0].address).unwrap()
+/// Where the Engine of this kind is.
+pub(crate) fn at(kind: Kind) -> EngineAt {
+    let Coordinates { engines, more_engines, .. } = coordinates();
+    let mut engines = engines.into_iter().chain(more_engines);
+    engines.find(|engine| engine.kind == kind).unwrap_or_else(|| {
+        panic!("no Engine of the kind {kind:?}: cargo xtask env up --engine host --engine 26 --engine 26c")
+    })
+}
+
+pub(crate) fn engine(kind: Kind) -> DockerEngine {
+    DockerEngine::connect(&at(kind).address).unwrap()
 }
 
 /// A name that no other test, and no earlier run, uses.
@@ -48,8 +107,8 @@ pub(crate) fn unique(name: &str) -> String {
 }
 
 /// A client of the Engine's HTTP API, to look at what a build left.
-pub(crate) fn api() -> bollard::Docker {
-    let socket = coordinates().engines[0].socket.clone();
+pub(crate) fn api(kind: Kind) -> bollard::Docker {
+    let socket = at(kind).socket;
     bollard::Docker::connect_with_unix(&socket.to_string_lossy(), 60, bollard::API_DEFAULT_VERSION).unwrap()
 }
 

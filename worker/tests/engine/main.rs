@@ -3,10 +3,14 @@
 // A fixture that does not come up is a failed test.
 #![allow(clippy::unwrap_used)]
 
+#[macro_use]
+mod fixture;
+
 mod build;
 mod context;
 mod door;
-mod fixture;
 mod push;
 mod registries;
+mod run;
 mod stop;
+mod take;

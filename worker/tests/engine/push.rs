@@ -1,5 +1,6 @@
 //! Images reach registries as OCI manifests, by digest, and only what is new is sent.
 
+use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::Path;
 
@@ -15,11 +16,22 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::fixture::{Tree, build, coordinates, dockerfile, engine, request, unique};
+use crate::fixture::{Kind, Tree, build, coordinates, dockerfile, engine, request, unique};
 use crate::registries;
 
-async fn image(rest: &str) -> Sha256 {
-    let ended = build(&engine(), request(&dockerfile(rest)), Tree::builder().busybox().done()).await;
+on_every_engine! {
+    what_arrives_is_the_image_as_oci_and_no_tag,
+    what_a_registry_has_is_neither_compressed_nor_sent_again,
+    annotations_are_on_the_manifest,
+    a_cache_without_room_costs_time_only,
+    pushes_at_once_do_not_disturb_each_other,
+    a_registry_that_refuses_is_named_and_one_that_is_down_is_not_the_users_fault,
+    bad_requests_are_refused_before_anything_is_done,
+    a_canceled_push_ends_at_once,
+}
+
+async fn image(on: Kind, rest: &str) -> Sha256 {
+    let ended = build(&engine(on), request(&dockerfile(rest)), Tree::builder().busybox().done()).await;
     ended.succeeded().image
 }
 
@@ -29,15 +41,16 @@ fn to(repositories: &[&str], image: Sha256, cache: &Path) -> PushRequest {
         repositories: repositories.iter().map(|name| (*name).to_owned()).collect(),
         insecure_registries: Vec::new(),
         credentials: Vec::new(),
+        annotations: Default::default(),
         layer_cache: cache.to_owned(),
         layer_cache_bytes: 1 << 30,
     }
 }
 
-async fn push(request: PushRequest) -> Result<Pushed, PushError> {
+async fn push(on: Kind, request: PushRequest) -> Result<Pushed, PushError> {
     let (progress, mut told) = mpsc::channel(16);
     let drain = async { while told.recv().await.is_some() {} };
-    let engine = engine();
+    let engine = engine(on);
     tokio::join!(engine.push(request, progress, CancellationToken::new()), drain).0
 }
 
@@ -66,12 +79,11 @@ async fn blob(repository: &str, digest: &str) -> Vec<u8> {
     bytes
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_arrives_is_the_image_as_oci_and_no_tag() {
+async fn what_arrives_is_the_image_as_oci_and_no_tag(on: Kind) {
     let (cache, repository) = (TempDir::new().unwrap(), repository());
-    let image = image(&format!("RUN echo {} > /x\nLABEL a=b\n", unique("x"))).await;
-    let pushed = push(to(&[&repository], image, cache.path())).await.unwrap();
-    assert_eq!((pushed.config, pushed.compressed_layers), (image, 2));
+    let image = image(on, &format!("RUN echo {} > /x\nLABEL a=b\n", unique("x"))).await;
+    let pushed = push(on, to(&[&repository], image, cache.path())).await.unwrap();
+    assert_eq!(pushed.compressed_layers, 2);
 
     let target = at(&repository, pushed.manifest.digest);
     let accepted = [pushed.manifest.media_type.as_str()];
@@ -81,7 +93,8 @@ async fn what_arrives_is_the_image_as_oci_and_no_tag() {
     let manifest: OciImageManifest = serde_json::from_slice(&raw).unwrap();
     assert_eq!(manifest.media_type.as_deref(), Some("application/vnd.oci.image.manifest.v1+json"));
     assert_eq!(manifest.config.media_type, "application/vnd.oci.image.config.v1+json");
-    assert_eq!(manifest.config.digest, image.to_string());
+    assert_eq!(manifest.config.digest, pushed.config.to_string());
+    assert_eq!(manifest.annotations, None);
     let config: serde_json::Value =
         serde_json::from_slice(&blob(&repository, &manifest.config.digest).await).unwrap();
     for (layer, diff_id) in manifest.layers.iter().zip(config["rootfs"]["diff_ids"].as_array().unwrap()) {
@@ -96,61 +109,70 @@ async fn what_arrives_is_the_image_as_oci_and_no_tag() {
     assert!(tags.is_err() || tags.unwrap().tags.is_empty(), "a tag was left behind");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_a_registry_has_is_neither_compressed_nor_sent_again() {
+async fn what_a_registry_has_is_neither_compressed_nor_sent_again(on: Kind) {
     let (cache, repository, other) = (TempDir::new().unwrap(), repository(), repository());
     let salt = unique("x");
-    let first = image(&format!("RUN echo {salt} > /x\n")).await;
-    let once = push(to(&[&repository], first, cache.path())).await.unwrap();
+    let first = image(on, &format!("RUN echo {salt} > /x\n")).await;
+    let once = push(on, to(&[&repository], first, cache.path())).await.unwrap();
     assert!(once.sent_bytes > 0);
 
     // The image itself is not even asked for: it is gone.
-    engine().remove_image(first).await.unwrap();
-    let twice = push(to(&[&repository], first, cache.path())).await.unwrap();
+    engine(on).remove_image(first).await.unwrap();
+    let twice = push(on, to(&[&repository], first, cache.path())).await.unwrap();
     assert_eq!((twice.manifest, twice.sent_bytes, twice.compressed_layers), (once.manifest.clone(), 0, 0));
 
     // Another repository of the registry borrows the layers: only the config is sent.
-    let config = bollard_config_bytes(&repository, first).await;
-    let lent = push(to(&[&other, &repository], first, cache.path())).await.unwrap();
+    let config = blob(&repository, &once.config.to_string()).await.len() as u64;
+    let lent = push(on, to(&[&other, &repository], first, cache.path())).await.unwrap();
     assert_eq!((lent.manifest, lent.sent_bytes, lent.compressed_layers), (once.manifest, config, 0));
 
     // Of an image with one more layer, that layer is sent.
-    let second = image(&format!("RUN echo {salt} > /x\nRUN echo more > /y\n")).await;
-    let more = push(to(&[&repository], second, cache.path())).await.unwrap();
+    let second = image(on, &format!("RUN echo {salt} > /x\nRUN echo more > /y\n")).await;
+    let more = push(on, to(&[&repository], second, cache.path())).await.unwrap();
     assert_eq!(more.compressed_layers, 1);
     assert!(more.sent_bytes < once.sent_bytes / 10, "{} of {}", more.sent_bytes, once.sent_bytes);
 }
 
-async fn bollard_config_bytes(repository: &str, image: Sha256) -> u64 {
-    blob(repository, &image.to_string()).await.len() as u64
+async fn annotations_are_on_the_manifest(on: Kind) {
+    let (cache, repository) = (TempDir::new().unwrap(), repository());
+    let image = image(on, &format!("RUN echo {} > /x\n", unique("x"))).await;
+    let annotations = [("z.example", "last"), ("a.example", "first")];
+    let annotations: BTreeMap<_, _> = annotations.map(|(n, v)| (n.to_owned(), v.to_owned())).into();
+    let request = PushRequest { annotations: annotations.clone(), ..to(&[&repository], image, cache.path()) };
+    let pushed = push(on, request).await.unwrap();
+    let target = at(&repository, pushed.manifest.digest);
+    let accepted = [pushed.manifest.media_type.as_str()];
+    let raw = client().pull_manifest_raw(&target, &RegistryAuth::Anonymous, &accepted).await.unwrap().0;
+    let manifest: OciImageManifest = serde_json::from_slice(&raw).unwrap();
+    assert_eq!(manifest.annotations, Some(annotations));
+    assert!(
+        String::from_utf8_lossy(&raw).ends_with(r#""annotations":{"a.example":"first","z.example":"last"}}"#)
+    );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_cache_without_room_costs_time_only() {
+async fn a_cache_without_room_costs_time_only(on: Kind) {
     let (cache, first, second) = (TempDir::new().unwrap(), repository(), repository());
-    let image = image(&format!("RUN echo {} > /x\n", unique("x"))).await;
+    let image = image(on, &format!("RUN echo {} > /x\n", unique("x"))).await;
     let tight = |repository| PushRequest { layer_cache_bytes: 0, ..to(&[repository], image, cache.path()) };
-    let once = push(tight(&first)).await.unwrap();
+    let once = push(on, tight(&first)).await.unwrap();
     std::fs::remove_dir_all(cache.path().join("places")).unwrap();
-    let twice = push(tight(&second)).await.unwrap();
+    let twice = push(on, tight(&second)).await.unwrap();
     assert_eq!((twice.manifest, twice.sent_bytes), (once.manifest, once.sent_bytes));
     assert_eq!(std::fs::read_dir(cache.path().join("blobs")).unwrap().count(), 0);
     assert_eq!(std::fs::read_dir(cache.path().join("tmp")).unwrap().count(), 0);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn pushes_at_once_do_not_disturb_each_other() {
+async fn pushes_at_once_do_not_disturb_each_other(on: Kind) {
     let (cache, repository) = (TempDir::new().unwrap(), repository());
-    let image = image(&format!("RUN echo {} > /x\n", unique("x"))).await;
-    let pushes = (0..4).map(|_| push(to(&[&repository], image, cache.path())));
+    let image = image(on, &format!("RUN echo {} > /x\n", unique("x"))).await;
+    let pushes = (0..4).map(|_| push(on, to(&[&repository], image, cache.path())));
     let pushed = futures_util::future::try_join_all(pushes).await.unwrap();
     assert!(pushed.iter().all(|one| one.manifest == pushed[0].manifest));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_registry_that_refuses_is_named_and_one_that_is_down_is_not_the_users_fault() {
+async fn a_registry_that_refuses_is_named_and_one_that_is_down_is_not_the_users_fault(on: Kind) {
     let cache = TempDir::new().unwrap();
-    let image = image("RUN true\n").await;
+    let image = image(on, "RUN true\n").await;
     for (host, class, code, words) in [
         (registries::answering(401).await, User, "registry_denied", "run docker login"),
         (registries::answering(403).await, User, "registry_denied", "run docker login"),
@@ -159,31 +181,29 @@ async fn a_registry_that_refuses_is_named_and_one_that_is_down_is_not_the_users_
         ("127.0.0.1:1".to_owned(), Infrastructure, "registry_unreachable", "refused"),
     ] {
         let repository = format!("{host}/team/app");
-        let failure = push(to(&[&repository], image, cache.path())).await.unwrap_err().into_failure();
+        let failure = push(on, to(&[&repository], image, cache.path())).await.unwrap_err().into_failure();
         assert_eq!((failure.class, failure.code.as_str()), (class, code), "{failure}");
         assert!(failure.message.contains(&repository) && failure.message.contains(words), "{failure}");
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn bad_requests_are_refused_before_anything_is_done() {
+async fn bad_requests_are_refused_before_anything_is_done(on: Kind) {
     let cache = TempDir::new().unwrap();
     let nothing = sha256(b"no such image");
     for bad in ["UPPER/case", "app", "127.0.0.1:5000/app:tag"] {
-        let failure = push(to(&[bad], nothing, cache.path())).await.unwrap_err().into_failure();
+        let failure = push(on, to(&[bad], nothing, cache.path())).await.unwrap_err().into_failure();
         assert_eq!((failure.class, failure.code.as_str()), (User, "repository_invalid"), "{failure}");
     }
-    let failure = push(to(&[&repository()], nothing, cache.path())).await.unwrap_err().into_failure();
+    let failure = push(on, to(&[&repository()], nothing, cache.path())).await.unwrap_err().into_failure();
     assert_eq!((failure.class, failure.code.as_str()), (Infrastructure, "image_gone"), "{failure}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_canceled_push_ends_at_once() {
+async fn a_canceled_push_ends_at_once(on: Kind) {
     let cache = TempDir::new().unwrap();
     let (progress, _told) = mpsc::channel(16);
     let cancel = CancellationToken::new();
     cancel.cancel();
     let request = to(&[&repository()], sha256(b"no such image"), cache.path());
-    let error = engine().push(request, progress, cancel).await.unwrap_err();
+    let error = engine(on).push(request, progress, cancel).await.unwrap_err();
     assert!(matches!(error, PushError::Canceled), "{error}");
 }

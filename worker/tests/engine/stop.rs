@@ -11,7 +11,14 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::fixture::{Ended, Tree, build_until, coordinates, dockerfile, engine, request};
+use crate::fixture::{Ended, Kind, Tree, at, build_until, dockerfile, engine, request};
+
+on_every_engine! {
+    a_canceled_build_is_stopped_when_it_says_so,
+    a_reader_that_is_stuck_does_not_delay_a_stop,
+    a_build_that_nobody_waits_for_is_stopped,
+    an_engine_that_goes_away_is_lost,
+}
 
 /// A duration that no other process of the machine sleeps.
 fn nap() -> String {
@@ -47,10 +54,9 @@ async fn start(engine: DockerEngine, nap: &str, cancel: CancellationToken) -> Jo
     builds
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_canceled_build_is_stopped_when_it_says_so() {
+async fn a_canceled_build_is_stopped_when_it_says_so(on: Kind) {
     let (nap, cancel) = (nap(), CancellationToken::new());
-    let mut builds = start(engine(), &nap, cancel.clone()).await;
+    let mut builds = start(engine(on), &nap, cancel.clone()).await;
     let asked = Instant::now();
     cancel.cancel();
     let ended = builds.join_next().await.unwrap().unwrap();
@@ -60,16 +66,15 @@ async fn a_canceled_build_is_stopped_when_it_says_so() {
     assert_eq!(ended.failure().class, FailureClass::Canceled);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_reader_that_is_stuck_does_not_delay_a_stop() {
+async fn a_reader_that_is_stuck_does_not_delay_a_stop(on: Kind) {
     let (nap, cancel) = (nap(), CancellationToken::new());
     let (progress, stuck) = mpsc::channel(1);
     let request = request(&dockerfile(&format!("RUN sleep {nap}\n")));
     let mut builds = JoinSet::new();
     let token = cancel.clone();
-    builds.spawn(
-        async move { engine().build(request, Tree::builder().busybox().done(), progress, token).await },
-    );
+    builds.spawn(async move {
+        engine(on).build(request, Tree::builder().busybox().done(), progress, token).await
+    });
     until("the step runs", || runs(&nap)).await;
     let asked = Instant::now();
     cancel.cancel();
@@ -79,10 +84,9 @@ async fn a_reader_that_is_stuck_does_not_delay_a_stop() {
     drop(stuck);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_build_that_nobody_waits_for_is_stopped() {
+async fn a_build_that_nobody_waits_for_is_stopped(on: Kind) {
     let nap = nap();
-    let builds = start(engine(), &nap, CancellationToken::new()).await;
+    let builds = start(engine(on), &nap, CancellationToken::new()).await;
     drop(builds);
     let took = until("the step is gone", || !runs(&nap)).await;
     assert!(took < Duration::from_secs(1), "{took:?}");
@@ -97,12 +101,11 @@ async fn a_build_canceled_before_it_starts_asks_nothing() {
     assert!(matches!(ended.result, Err(BuildError::Canceled)), "{:?}", ended.result);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_engine_that_goes_away_is_lost() {
+async fn an_engine_that_goes_away_is_lost(on: Kind) {
     let nap = nap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("docker.sock");
-    let between = between(path.clone(), coordinates().engines[0].socket.clone());
+    let between = between(path.clone(), at(on).socket);
     let engine = DockerEngine::connect(&format!("unix://{}", path.display())).unwrap();
     let mut builds = start(engine, &nap, CancellationToken::new()).await;
     let cut = Instant::now();

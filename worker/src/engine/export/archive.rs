@@ -1,10 +1,11 @@
-//! The archive that Engines without the containerd store give of an image: uncompressed layers, a config, and
-//! lists that say which is which. Before Engine 25 layers lie in folders of any name and order; since then it is
-//! an OCI layout, where every blob is named by its digest.
+//! The archive that an Engine gives of an image: layers, a config, and lists that say which is which.
 //!
-//! It is read as it comes, once. Which layer is which is told by its own digest, not by the lists at the end.
+//! Before Engine 25 layers lie uncompressed in folders of any name and order; since then it is an OCI layout, where
+//! every blob is named by its digest, and with the containerd store its layers are compressed as the store has
+//! them. It is read as it comes, once. Which layer is which is told by its own digest, not by the lists at the end.
 
 use std::io::{self, Read};
+use std::sync::Arc;
 
 use archyard_model::Sha256;
 use bytes::Bytes;
@@ -14,27 +15,35 @@ use tokio_util::io::{StreamReader, SyncIoBridge};
 use tokio_util::sync::CancellationToken;
 
 use super::blame::Error;
-use super::cache::{Cache, sha256};
-use super::layer;
+use super::blob;
+use super::cache::Cache;
+use super::layer::{Known, Reading};
+use super::lists::Lists;
+use super::observe::Observer;
 
-/// A config is read whole; a real one is some KiB.
-const CONFIG_BYTES: u64 = 8 * 1024 * 1024;
-/// A tar's first header.
-const HEADER_BYTES: u64 = 512;
-
-/// What an archive held.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Taken {
+/// What reading an archive gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Unpacked {
+    /// The config's digest.
+    pub(super) config: Sha256,
     pub(super) read_bytes: u64,
     pub(super) compressed_layers: u32,
 }
 
+/// Where what an archive holds goes.
+#[derive(Clone)]
+pub(super) struct Into {
+    pub(super) cache: Cache,
+    pub(super) compress: bool,
+    pub(super) observer: Option<Arc<dyn Observer>>,
+}
+
 /// Takes an image's config and layers into the cache.
-pub(super) async fn take(engine: &bollard::Docker, image: Sha256, cache: &Cache) -> Result<Taken, Error> {
-    match read(engine.export_image(&image.to_string()), image, cache, true).await? {
-        Some(taken) => Ok(taken),
+pub(super) async fn take(engine: &bollard::Docker, image: Sha256, into: &Into) -> Result<Unpacked, Error> {
+    match read(engine.export_image(&image.to_string()), image, into.clone(), true).await? {
+        Some(unpacked) => Ok(unpacked),
         // A layer was not what its beginning promised.
-        None => read(engine.export_image(&image.to_string()), image, cache, false)
+        None => read(engine.export_image(&image.to_string()), image, into.clone(), false)
             .await?
             .ok_or_else(|| Error::Archive("its layers changed while they were read".to_owned())),
     }
@@ -43,22 +52,25 @@ pub(super) async fn take(engine: &bollard::Docker, image: Sha256, cache: &Cache)
 async fn read(
     archive: impl Stream<Item = Result<Bytes, bollard::errors::Error>> + Send + 'static,
     image: Sha256,
-    cache: &Cache,
+    into: Into,
     guess: bool,
-) -> Result<Option<Taken>, Error> {
+) -> Result<Option<Unpacked>, Error> {
     // When the caller goes, the reading thread finds the archive at its end.
     let stop = CancellationToken::new();
     let archive = Box::pin(archive.map_err(io::Error::other).take_until(stop.clone().cancelled_owned()));
     let _stop = stop.drop_guard();
     let bridge = SyncIoBridge::new(StreamReader::new(archive));
-    let cache = cache.clone();
-    let reading = spawn_blocking(move || unpack(bridge, image, &cache, guess));
+    let reading = spawn_blocking(move || {
+        let Into { cache, compress, observer } = &into;
+        let reading = Reading { cache, compress: *compress, guess, observer: observer.as_deref() };
+        unpack(bridge, image, reading)
+    });
     reading.await.map_err(|error| Error::Archive(format!("reading it failed: {error}")))?
 }
 
 /// `None`: a guess was wrong.
-fn unpack(archive: impl Read, image: Sha256, cache: &Cache, guess: bool) -> Result<Option<Taken>, Error> {
-    let mut taken = Taken::default();
+fn unpack(archive: impl Read, image: Sha256, reading: Reading<'_>) -> Result<Option<Unpacked>, Error> {
+    let (mut read_bytes, mut compressed_layers, mut lists) = (0, 0, Lists::default());
     let mut archive = tar::Archive::new(archive);
     for entry in archive.entries().map_err(Error::read)? {
         let entry = entry.map_err(Error::read)?;
@@ -66,84 +78,51 @@ fn unpack(archive: impl Read, image: Sha256, cache: &Cache, guess: bool) -> Resu
             continue;
         }
         let size = entry.size();
-        taken.read_bytes += size;
-        let kept = match Part::of(&entry.path_bytes(), image) {
-            Part::Config => keep_config(entry, image, cache)?,
-            Part::Layer => {
-                layer::keep(entry, size, cache, guess).map_err(Error::read)?.map(|kept| kept.compressed)
-            }
-            Part::Blob(digest) => keep_blob(entry, size, digest, cache)?,
-            Part::Other => Some(false),
+        read_bytes += size;
+        let kept = match Part::of(&entry.path_bytes()) {
+            Part::Document(digest) => lists.keep(digest, size, entry).map(|()| None)?,
+            Part::Layer => match reading.keep(entry, Known::Size(size)).map_err(Error::read)? {
+                Some(kept) => Some(kept),
+                None => return Ok(None),
+            },
+            Part::Blob(digest) => blob::keep(entry, size, digest, reading, &mut lists)?,
+            Part::Other => None,
         };
-        match kept {
-            Some(compressed) => taken.compressed_layers += u32::from(compressed),
-            None => return Ok(None),
-        }
+        compressed_layers += u32::from(kept.is_some_and(|kept| kept.compressed));
     }
-    Ok(Some(taken))
+    let (config, bytes) = lists.config(image)?;
+    reading.cache.keep_config(config, bytes)?;
+    reading.cache.keep_name(image, config)?;
+    Ok(Some(Unpacked { config, read_bytes, compressed_layers }))
 }
 
 /// What a file of the archive is, by its name.
 enum Part {
-    Config,
+    /// A config.
+    Document(Sha256),
     Layer,
-    /// A layer, or a list in JSON.
+    /// A layer, or a document.
     Blob(Sha256),
     Other,
 }
 
 impl Part {
-    fn of(path: &[u8], image: Sha256) -> Self {
+    fn of(path: &[u8]) -> Self {
         let path = String::from_utf8_lossy(path);
+        let digest = |hex: &str| format!("sha256:{hex}").parse().ok();
         if let Some(hex) = path.strip_prefix("blobs/sha256/") {
-            return match format!("sha256:{hex}").parse() {
-                Ok(digest) if digest == image => Self::Config,
-                Ok(digest) => Self::Blob(digest),
-                Err(_) => Self::Other,
-            };
+            return digest(hex).map_or(Self::Other, Self::Blob);
         }
-        if path.strip_suffix(".json").is_some_and(|hex| hex == image.hex()) {
-            Self::Config
-        } else if path.ends_with("/layer.tar") {
-            Self::Layer
-        } else {
-            Self::Other
+        if path.ends_with("/layer.tar") {
+            return Self::Layer;
         }
+        path.strip_suffix(".json").and_then(digest).map_or(Self::Other, Self::Document)
     }
-}
-
-fn keep_config(entry: impl Read, image: Sha256, cache: &Cache) -> Result<Option<bool>, Error> {
-    let mut config = Vec::new();
-    entry.take(CONFIG_BYTES).read_to_end(&mut config).map_err(Error::read)?;
-    if sha256(&config) != image {
-        return Err(Error::Archive("its config is not the image's".to_owned()));
-    }
-    cache.keep_config(image, &config).map_err(Error::Cache)?;
-    Ok(Some(false))
-}
-
-/// A blob of an OCI layout: kept where it is a layer that is not known.
-fn keep_blob(mut entry: impl Read, size: u64, digest: Sha256, cache: &Cache) -> Result<Option<bool>, Error> {
-    if cache.layer(digest).is_some_and(|layer| cache.has_blob(layer.digest)) {
-        return Ok(Some(false));
-    }
-    let mut head = Vec::new();
-    entry.by_ref().take(HEADER_BYTES).read_to_end(&mut head).map_err(Error::read)?;
-    let is_tar = head.get(257..262).is_some_and(|magic| magic == b"ustar");
-    if head.starts_with(&[0x1f, 0x8b]) || head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
-        return Err(Error::Unsupported(
-            "they lie in containerd's image store, which this version does not read",
-        ));
-    }
-    if head.starts_with(b"{") && !is_tar {
-        return Ok(Some(false));
-    }
-    let kept = layer::keep(head.chain(entry), size, cache, false).map_err(Error::read)?;
-    Ok(kept.map(|kept| kept.compressed))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::cache::sha256;
     use super::*;
 
     fn archive(files: &[(&str, &[u8])]) -> Vec<u8> {
@@ -157,10 +136,20 @@ mod tests {
         builder.into_inner().unwrap()
     }
 
-    #[test]
-    fn layers_find_their_place_whatever_their_folder() {
+    fn take(archive: &[u8], image: Sha256, cache: &Cache) -> Result<Unpacked, Error> {
+        let reading = Reading { cache, compress: true, guess: true, observer: None };
+        unpack(archive, image, reading).map(Option::unwrap)
+    }
+
+    fn cache() -> (tempfile::TempDir, Cache) {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::open(folder.path()).unwrap();
+        (folder, cache)
+    }
+
+    #[test]
+    fn layers_find_their_place_whatever_their_folder() {
+        let (_folder, cache) = cache();
         let config = format!(
             r#"{{"rootfs":{{"type":"layers","diff_ids":["{}","{}"]}}}}"#,
             sha256(b"low"),
@@ -175,50 +164,62 @@ mod tests {
             (&name, config.as_bytes()),
             ("manifest.json", b"[]"),
         ];
-        let taken = unpack(&archive(&files)[..], id, &cache, true).unwrap().unwrap();
-        assert_eq!(taken.compressed_layers, 2);
+        assert_eq!(take(&archive(&files), id, &cache).unwrap().compressed_layers, 2);
         let image = cache.image(id).unwrap().unwrap();
         assert_eq!(
             image.layers.iter().map(|layer| layer.diff_id).collect::<Vec<_>>(),
             [sha256(b"low"), sha256(b"high")]
         );
-        let again = unpack(&archive(&files)[..], id, &cache, true).unwrap().unwrap();
-        assert_eq!(again.compressed_layers, 0);
+        assert_eq!(take(&archive(&files), id, &cache).unwrap().compressed_layers, 0);
+    }
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut gzip = Vec::new();
+        flate2::read::GzEncoder::new(bytes, flate2::Compression::fast()).read_to_end(&mut gzip).unwrap();
+        gzip
     }
 
     #[test]
-    fn an_oci_layout_names_its_layers() {
-        let folder = tempfile::tempdir().unwrap();
-        let cache = Cache::open(folder.path()).unwrap();
+    fn an_oci_layout_is_the_same_image_with_and_without_containerd() {
         let layer = archive(&[("{file", b"content")]);
         let config =
             format!(r#"{{"rootfs":{{"diff_ids":["{}","{}"]}}}}"#, sha256(&layer), sha256(&[0; 1024]));
         let id = sha256(config.as_bytes());
         let blob = |bytes: &[u8]| format!("blobs/sha256/{}", sha256(bytes).hex());
-        let (one, two, three, four) = (blob(&layer), blob(&[0; 1024]), blob(config.as_bytes()), blob(b"{}"));
-        let files: [(&str, &[u8]); 5] = [
-            (&one, &layer),
-            (&two, &[0; 1024]),
-            (&three, config.as_bytes()),
-            (&four, b"{}"),
-            ("index.json", b"{}"),
-        ];
-        let taken = unpack(&archive(&files)[..], id, &cache, true).unwrap().unwrap();
-        assert_eq!(taken.compressed_layers, 2);
-        assert_eq!(cache.image(id).unwrap().unwrap().layers.len(), 2);
-        assert_eq!(unpack(&archive(&files)[..], id, &cache, true).unwrap().unwrap().compressed_layers, 0);
+        let manifest = format!(r#"{{"config":{{"digest":"{id}"}},"layers":[]}}"#);
+        let stored = (gzip(&layer), zstd::encode_all(&[0; 1024][..], 1).unwrap());
+        let taken = [
+            (id, [&layer[..], &[0; 1024]], b"{}".as_slice()),
+            (sha256(manifest.as_bytes()), [&stored.0, &stored.1], manifest.as_bytes()),
+        ]
+        .map(|(image, [low, high], list)| {
+            let (_folder, cache) = cache();
+            let names = [low, high, config.as_bytes(), list].map(blob);
+            let files: [(&str, &[u8]); 5] = [
+                (&names[0], low),
+                (&names[1], high),
+                (&names[2], config.as_bytes()),
+                (&names[3], list),
+                ("index.json", b"{}"),
+            ];
+            let unpacked = take(&archive(&files), image, &cache).unwrap();
+            assert_eq!((unpacked.config, unpacked.compressed_layers), (id, 2));
+            assert_eq!(take(&archive(&files), image, &cache).unwrap().compressed_layers, 0);
+            cache.image(image).unwrap().unwrap()
+        });
+        assert_eq!(taken[0], taken[1]);
     }
 
     #[test]
     fn what_cannot_be_used_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let cache = Cache::open(folder.path()).unwrap();
+        let (_folder, cache) = cache();
         let id = sha256(b"x");
-        let compressed = format!("blobs/sha256/{}", sha256(b"y").hex());
-        let containerd = archive(&[(&compressed, &[0x1f, 0x8b, 8, 0])]);
-        assert!(matches!(unpack(&containerd[..], id, &cache, true), Err(Error::Unsupported(_))));
+        let blob = format!("blobs/sha256/{}", sha256(b"y").hex());
+        let lie = archive(&[(&blob, b"{}")]);
+        assert!(matches!(take(&lie, id, &cache), Err(Error::Archive(_))));
         let lie = archive(&[(&format!("{}.json", id.hex()), b"y")]);
-        assert!(matches!(unpack(&lie[..], id, &cache, true), Err(Error::Archive(_))));
-        assert!(unpack(&containerd[..700], id, &cache, true).is_err());
+        assert!(matches!(take(&lie, id, &cache), Err(Error::Archive(_))));
+        assert!(matches!(take(&archive(&[]), id, &cache), Err(Error::Archive(_))));
+        assert!(take(&lie[..100], id, &cache).is_err());
     }
 }

@@ -21,8 +21,6 @@ pub(super) enum Error {
     Gone(String),
     #[error("the Engine's archive of the image cannot be used: {0}")]
     Archive(String),
-    #[error("this Engine's images cannot be pushed: {0}")]
-    Unsupported(&'static str),
     #[error("repository {0:?} is no HOST/NAME: {1}")]
     Repository(String, String),
     #[error("registry of {0} did not move for {1} seconds")]
@@ -41,6 +39,14 @@ impl Error {
             Self::Gone(text)
         } else {
             Self::Engine(text)
+        }
+    }
+
+    /// An error from reading what an archive's entry holds: the entry's, unless the archive itself ended.
+    pub(super) fn inside(error: io::Error, is_cut: bool) -> Self {
+        match Self::read(error) {
+            Self::Engine(text) if !is_cut => Self::Archive(format!("a layer cannot be read: {text}")),
+            other => other,
         }
     }
 
@@ -71,7 +77,6 @@ impl Error {
             Self::Engine(_) => infrastructure("engine_lost", text),
             Self::Gone(_) => infrastructure("image_gone", text),
             Self::Archive(_) => infrastructure("engine_failed", text),
-            Self::Unsupported(_) => infrastructure("engine_unsupported", text),
             Self::Repository(..) => user("repository_invalid", text),
             Self::Stalled(..) => infrastructure("registry_unreachable", text),
             Self::Registry(repository, error) => blame_registry(repository, error),

@@ -5,8 +5,10 @@
 //!
 //! ```text
 //! blobs/HEX      a compressed layer or an image's config, by SHA-256
+//! images/HEX     by the Engine's name of an image: its config's digest, where that is another
 //! layers/HEX     by diff id: a `Layer`
 //! prints/HEX     by fingerprint: the diff id it probably is
+//! stored/HEX     by digest of a layer as an Engine's store has it compressed: its diff id
 //! places/HEX     by blob: the repositories it was sent to
 //! tmp/           what is being written
 //! ```
@@ -29,6 +31,9 @@ const PLACES: usize = 16;
 /// What a killed runner was writing is dropped after this.
 const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// Records, by what they are found by.
+const FOLDERS: [&str; 5] = ["images", "layers", "prints", "stored", "places"];
+
 /// The folder.
 #[derive(Debug, Clone)]
 pub(super) struct Cache {
@@ -47,10 +52,10 @@ pub(super) struct Layer {
 }
 
 /// An image of which everything is known.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Image {
     /// The config's digest.
-    pub(super) id: Sha256,
+    pub(super) config_digest: Sha256,
     /// Byte for byte as the Engine has it.
     pub(super) config: Vec<u8>,
     /// From the lowest.
@@ -72,27 +77,35 @@ struct RootFs {
 impl Cache {
     /// Opens the folder, making it if need be.
     pub(super) fn open(root: &Path) -> io::Result<Self> {
-        for folder in ["blobs", "layers", "prints", "places", "tmp"] {
+        for folder in FOLDERS.into_iter().chain(["blobs", "tmp"]) {
             fs::create_dir_all(root.join(folder))?;
         }
         Ok(Self { root: root.to_owned() })
     }
 
-    /// All of an image, if its config and its layers' digests are known; the layers' bytes may not be here.
-    pub(super) fn image(&self, id: Sha256) -> io::Result<Option<Image>> {
-        let config = match fs::read(self.path("blobs", id)) {
+    /// The config of the image that an Engine calls `name`, its digest, and its layers' diff ids.
+    pub(super) fn config(&self, name: Sha256) -> io::Result<Option<(Sha256, Vec<u8>, Vec<Sha256>)>> {
+        let digest = self.read("images", name).unwrap_or(name);
+        let path = self.path("blobs", digest);
+        let config = match fs::read(&path) {
             Ok(config) => config,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
         // A config that is not what its name says is as good as none.
         let Ok(parsed) = serde_json::from_slice::<Config>(&config) else { return Ok(None) };
-        if sha256(&config) != id {
+        if sha256(&config) != digest {
             return Ok(None);
         }
-        touch(&self.path("blobs", id));
-        let layers = parsed.rootfs.diff_ids.into_iter().map(|diff_id| self.layer(diff_id));
-        Ok(layers.collect::<Option<Vec<_>>>().map(|layers| Image { id, config, layers }))
+        touch(&path);
+        Ok(Some((digest, config, parsed.rootfs.diff_ids)))
+    }
+
+    /// All of an image, if its config and its layers' digests are known; the layers' bytes may not be here.
+    pub(super) fn image(&self, name: Sha256) -> io::Result<Option<Image>> {
+        let Some((config_digest, config, diff_ids)) = self.config(name)? else { return Ok(None) };
+        let layers = diff_ids.into_iter().map(|diff_id| self.layer(diff_id)).collect::<Option<Vec<_>>>();
+        Ok(layers.map(|layers| Image { config_digest, config, layers }))
     }
 
     /// What is known of a layer.
@@ -118,6 +131,11 @@ impl Cache {
         }
     }
 
+    /// Where a blob is, if it is here.
+    pub(super) fn blob_path(&self, digest: Sha256) -> PathBuf {
+        self.path("blobs", digest)
+    }
+
     pub(super) fn has_blob(&self, digest: Sha256) -> bool {
         self.path("blobs", digest).exists()
     }
@@ -128,15 +146,35 @@ impl Cache {
     }
 
     /// Keeps a layer's bytes and what is known of it.
-    pub(super) fn keep_layer(&self, bytes: NamedTempFile, layer: &Layer, print: Sha256) -> io::Result<()> {
+    pub(super) fn keep_layer(
+        &self,
+        bytes: NamedTempFile,
+        layer: &Layer,
+        print: Option<Sha256>,
+    ) -> io::Result<()> {
         bytes.persist(self.path("blobs", layer.digest)).map_err(|error| error.error)?;
         self.write("layers", layer.diff_id, layer)?;
-        self.write("prints", print, &layer.diff_id)
+        print.map_or(Ok(()), |print| self.write("prints", print, &layer.diff_id))
+    }
+
+    /// The diff id of a layer that an Engine's store has under this digest.
+    pub(super) fn stored(&self, digest: Sha256) -> Option<Sha256> {
+        self.read("stored", digest)
+    }
+
+    /// Remembers what an Engine's store has under this digest.
+    pub(super) fn keep_stored(&self, digest: Sha256, diff_id: Sha256) -> io::Result<()> {
+        self.write("stored", digest, &diff_id)
+    }
+
+    /// Remembers which config is behind an Engine's name of an image.
+    pub(super) fn keep_name(&self, name: Sha256, config: Sha256) -> io::Result<()> {
+        if name == config { Ok(()) } else { self.write("images", name, &config) }
     }
 
     /// Keeps an image's config.
-    pub(super) fn keep_config(&self, id: Sha256, config: &[u8]) -> io::Result<()> {
-        self.write_bytes("blobs", id, config)
+    pub(super) fn keep_config(&self, digest: Sha256, config: &[u8]) -> io::Result<()> {
+        self.write_bytes("blobs", digest, config)
     }
 
     /// The repositories that a blob was sent to, the latest last.
@@ -159,7 +197,7 @@ impl Cache {
     /// Drops the longest unused until blobs hold at most this many bytes and records are within their limits.
     pub(super) fn shrink(&self, blob_bytes: u64) -> io::Result<()> {
         drop_oldest(&self.root.join("blobs"), blob_bytes, RECORDS)?;
-        for folder in ["layers", "prints", "places"] {
+        for folder in FOLDERS {
             drop_oldest(&self.root.join(folder), u64::MAX, RECORDS)?;
         }
         let now = SystemTime::now();
@@ -262,7 +300,7 @@ mod tests {
             digest: sha256(content),
             size_bytes: content.len() as u64,
         };
-        cache.keep_layer(file, &layer, sha256(&[content, b"print"].concat())).unwrap();
+        cache.keep_layer(file, &layer, Some(sha256(&[content, b"print"].concat()))).unwrap();
         layer
     }
 
@@ -276,6 +314,9 @@ mod tests {
         assert!(cache.image(sha256(known.as_bytes())).unwrap().is_none());
         cache.keep_config(sha256(known.as_bytes()), known.as_bytes()).unwrap();
         assert_eq!(cache.image(sha256(known.as_bytes())).unwrap().unwrap().layers, [layer]);
+        let name = sha256(b"what another Engine calls it");
+        cache.keep_name(name, sha256(known.as_bytes())).unwrap();
+        assert_eq!(cache.image(name).unwrap(), cache.image(sha256(known.as_bytes())).unwrap());
 
         let unknown = config(sha256(b"never seen"));
         cache.keep_config(sha256(unknown.as_bytes()), unknown.as_bytes()).unwrap();

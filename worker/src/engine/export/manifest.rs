@@ -1,7 +1,10 @@
 //! The OCI manifest of an image: the same bytes for the same image, wherever it is made.
 
+use std::collections::BTreeMap;
+
 use archyard_model::Sha256;
-use oci_spec::image::{Descriptor, ImageManifestBuilder, MediaType, SCHEMA_VERSION};
+use oci_spec::image::{Descriptor, ImageManifest, ImageManifestBuilder, MediaType, SCHEMA_VERSION};
+use serde::Serialize;
 
 use super::blame::Error;
 use super::cache::{Image, sha256};
@@ -16,8 +19,17 @@ pub(super) struct Manifest {
     pub(super) bytes: Vec<u8>,
 }
 
+/// A manifest whose annotations are in the order of their names: the crate's own come in any.
+#[derive(Serialize)]
+struct Annotated<'a> {
+    #[serde(flatten)]
+    manifest: &'a ImageManifest,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    annotations: &'a BTreeMap<String, String>,
+}
+
 impl Manifest {
-    pub(super) fn of(image: &Image) -> Result<Self, Error> {
+    pub(super) fn of(image: &Image, annotations: &BTreeMap<String, String>) -> Result<Self, Error> {
         let descriptor = |kind, digest: Sha256, size| {
             let digest: oci_spec::image::Digest = digest.to_string().parse().map_err(wrong)?;
             Ok(Descriptor::new(kind, size, digest))
@@ -28,11 +40,11 @@ impl Manifest {
         let manifest = ImageManifestBuilder::default()
             .schema_version(SCHEMA_VERSION)
             .media_type(MediaType::ImageManifest)
-            .config(descriptor(MediaType::ImageConfig, image.id, image.config.len() as u64)?)
+            .config(descriptor(MediaType::ImageConfig, image.config_digest, image.config.len() as u64)?)
             .layers(layers.collect::<Result<Vec<_>, Error>>()?)
             .build()
             .map_err(wrong)?;
-        let bytes = serde_json::to_vec(&manifest).map_err(wrong)?;
+        let bytes = serde_json::to_vec(&Annotated { manifest: &manifest, annotations }).map_err(wrong)?;
         Ok(Self { digest: sha256(&bytes), bytes })
     }
 }
@@ -46,20 +58,31 @@ mod tests {
     use super::super::cache::Layer;
     use super::*;
 
+    const BARE: &str = concat!(
+        r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","#,
+        r#""config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"CONFIG","size":2},"#,
+        r#""layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","digest":"LAYER","size":2}]"#
+    );
+
+    fn manifest(annotations: &[(&str, &str)]) -> String {
+        let layer = Layer { diff_id: sha256(b"raw"), digest: sha256(b"gz"), size_bytes: 2 };
+        let image = Image { config_digest: sha256(b"{}"), config: b"{}".to_vec(), layers: vec![layer] };
+        let annotations = annotations.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let bytes = Manifest::of(&image, &annotations.collect()).unwrap().bytes;
+        let text = String::from_utf8(bytes).unwrap();
+        text.replace(&sha256(b"{}").to_string(), "CONFIG").replace(&sha256(b"gz").to_string(), "LAYER")
+    }
+
     #[test]
     fn is_oci_and_always_the_same() {
-        let layer = Layer { diff_id: sha256(b"raw"), digest: sha256(b"gz"), size_bytes: 2 };
-        let image = Image { id: sha256(b"{}"), config: b"{}".to_vec(), layers: vec![layer] };
-        let want = format!(
-            concat!(
-                r#"{{"schemaVersion":2,"mediaType":"{}","#,
-                r#""config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{}","size":2}},"#,
-                r#""layers":[{{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","digest":"{}","size":2}}]}}"#
-            ),
-            MEDIA_TYPE,
-            sha256(b"{}"),
-            sha256(b"gz"),
-        );
-        assert_eq!(String::from_utf8(Manifest::of(&image).unwrap().bytes).unwrap(), want);
+        assert_eq!(manifest(&[]), format!("{BARE}}}"));
+    }
+
+    #[test]
+    fn annotations_come_in_the_order_of_their_names() {
+        let names: Vec<String> = (0..10).rev().map(|number| format!("n{number}")).collect();
+        let given: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "v")).collect();
+        let want: Vec<String> = names.iter().rev().map(|name| format!(r#""{name}":"v""#)).collect();
+        assert_eq!(manifest(&given), format!(r#"{BARE},"annotations":{{{}}}}}"#, want.join(",")));
     }
 }

@@ -12,11 +12,11 @@ use oci_client::{Client, Reference, RegistryOperation};
 use secrecy::ExposeSecret as _;
 use tokio_util::io::ReaderStream;
 
-use super::Told;
 use super::blame::{Error, is_missing};
 use super::cache::{Cache, Image};
 use super::manifest::{MEDIA_TYPE, Manifest};
 use super::stall::{Meter, PATIENCE, watch};
+use super::told::Told;
 use crate::engine::{Credential, PushRequest};
 
 /// Blobs under way at a time.
@@ -113,7 +113,7 @@ impl Repository {
             Err(error) => return Err(Error::registry(&self.name, error)),
         }
         let layers = image.layers.iter().map(|layer| (layer.digest, layer.size_bytes, None));
-        let config = (image.id, image.config.len() as u64, Some(image.config.clone()));
+        let config = (image.config_digest, image.config.len() as u64, Some(image.config.clone()));
         let mut blobs: Vec<_> = layers.chain([config]).collect();
         blobs.sort_by_key(|(digest, ..)| *digest);
         blobs.dedup_by_key(|(digest, ..)| *digest);
