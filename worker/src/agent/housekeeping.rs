@@ -1,11 +1,18 @@
-//! What an agent does now and then so that its machine's disk does not fill.
+//! What an agent does now and then so that its machine's disk does not fill, and nothing runs there for nobody.
 
+use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use archyard_model::AttemptId;
+use tokio::time::{Instant, sleep_until};
+
 use super::Shared;
+use super::attempt::Attempt;
+use crate::attempt::AttemptDir;
 use crate::cache::Cache;
-use crate::engine::Engine as _;
+use crate::engine::{Engine as _, Home};
 use crate::images::Images;
 use crate::machine;
 
@@ -15,6 +22,10 @@ const KEEP_BUILD_CACHE_BYTES: u64 = 10 * 1024 * 1024 * 1024;
 
 /// Cleans up for as long as the agent lives.
 pub(super) async fn run(shared: Arc<Shared>) {
+    tokio::join!(stop_leftovers(&shared), tidy(&shared));
+}
+
+async fn tidy(shared: &Shared) {
     let images = Images::open(&shared.layout);
     let mut looked_at = None;
     loop {
@@ -24,8 +35,53 @@ pub(super) async fn run(shared: Arc<Shared>) {
             Ok(removed) => tracing::info!(removed, "removed images that nobody needs from the Engine"),
             Err(error) => tracing::warn!(%error, "cannot look for images that nobody needs"),
         }
-        bound_cache(&shared, &mut looked_at).await;
-        relieve_disk(&shared).await;
+        bound_cache(shared, &mut looked_at).await;
+        relieve_disk(shared).await;
+    }
+}
+
+/// Removes the containers of runners that are gone: at the start, for one may have died with an earlier agent;
+/// when a runner ends without having succeeded; and now and then, for the Engine may have been away.
+async fn stop_leftovers(shared: &Shared) {
+    let home = Home::new(shared.config.name.as_str(), shared.layout.root());
+    let mut changes = shared.attempts.changes();
+    let mut running = BTreeMap::new();
+    loop {
+        match shared.engine.remove_leftovers(&home, |attempt| lives(shared, attempt)).await {
+            Ok(0) => {}
+            Ok(removed) => tracing::info!(removed, "removed containers whose runners are gone"),
+            Err(error) => tracing::debug!(%error, "cannot look for containers whose runners are gone"),
+        }
+        let next = Instant::now() + INTERVAL;
+        loop {
+            tokio::select! {
+                () = sleep_until(next) => break,
+                changed = changes.changed() => if changed.is_err() || one_failed(shared, &mut running) {
+                    break;
+                },
+            }
+        }
+    }
+}
+
+/// Whether a process has ended since this was asked last, and its attempt not with a success.
+fn one_failed(shared: &Shared, running: &mut BTreeMap<AttemptId, Arc<Attempt>>) -> bool {
+    let mut failed = false;
+    running.retain(|_, attempt| {
+        let has_exited = attempt.has_exited();
+        failed |= has_exited && attempt.result().is_none_or(|result| result.failure.is_some());
+        !has_exited
+    });
+    let all = shared.attempts.all().into_iter();
+    running.extend(all.filter(|attempt| !attempt.has_exited()).map(|attempt| (attempt.id, attempt)));
+    failed
+}
+
+/// Whether a runner has this attempt. The lock says so, whoever started the runner and whenever.
+fn lives(shared: &Shared, attempt: AttemptId) -> bool {
+    match AttemptDir::at(shared.layout.attempts().join(attempt.file_name())).try_lock() {
+        Ok(free) => free.is_none(),
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
     }
 }
 
@@ -37,7 +93,7 @@ async fn bound_cache(shared: &Shared, looked_at: &mut Option<std::time::SystemTi
         Ok((grown_at, _)) if grown_at == *looked_at => return,
         Ok((grown_at, cache)) => tokio::task::spawn_blocking(move || cache.evict(limit))
             .await
-            .unwrap_or_else(|panic| Err(std::io::Error::other(panic)))
+            .unwrap_or_else(|panic| Err(io::Error::other(panic)))
             .inspect(|evicted| {
                 // While a context is being brought nothing was looked at.
                 if evicted.is_some() {
