@@ -10,6 +10,7 @@ mod backoff;
 pub mod cache;
 pub mod config;
 pub mod engine;
+mod excerpt;
 mod images;
 pub mod inspect;
 pub mod layout;

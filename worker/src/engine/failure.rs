@@ -10,10 +10,11 @@ use prost::Message as _;
 use serde::Deserialize;
 use tonic::Status;
 
-use super::excerpt::{Lines, excerpt, locate};
+use super::excerpt::locate;
 use super::progress::Progress;
 use super::solve::dockerfile_name;
 use super::{BuildError, BuildRequest};
+use crate::excerpt::{Lines, excerpt};
 
 const NO_SPACE: &str = "no space left on device";
 

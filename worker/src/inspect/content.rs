@@ -16,7 +16,7 @@ const PARTS: u32 = 4;
 
 /// What a file is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Content {
+pub(super) enum Content {
     /// Nothing a kernel could run.
     Data,
     /// A program, a library, an object.

@@ -25,28 +25,28 @@ const X86_LEVELS: u32 = 4;
 
 /// The headers of an ELF file.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Elf {
+pub(super) struct Elf {
     /// `e_machine`.
-    pub machine: u16,
+    pub(super) machine: u16,
     /// `ELFCLASS64` rather than `ELFCLASS32`.
-    pub is_64_bit: bool,
+    pub(super) is_64_bit: bool,
     /// `ELFDATA2MSB` rather than `ELFDATA2LSB`.
-    pub is_big_endian: bool,
+    pub(super) is_big_endian: bool,
     /// `EI_OSABI`.
-    pub os_abi: u8,
+    pub(super) os_abi: u8,
     /// `e_flags`: the ABI, on most machines.
-    pub flags: u32,
+    pub(super) flags: u32,
     /// `ET_EXEC` or `ET_DYN`: a kernel would load it.
-    pub is_program: bool,
+    pub(super) is_program: bool,
     /// `PT_INTERP`.
-    pub loader: Loader,
+    pub(super) loader: Loader,
     /// The level of x86-64 that its GNU property note needs; 0 where there is none.
-    pub x86_level: u8,
+    pub(super) x86_level: u8,
 }
 
 /// The dynamic loader that a program asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Loader {
+pub(super) enum Loader {
     /// It is linked statically.
     None,
     /// At this path.

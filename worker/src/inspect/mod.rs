@@ -7,16 +7,30 @@
 //! Everything in an image is hostile. Nothing here talks to an Engine or a network, runs or unpacks anything, or
 //! holds a file in memory whole.
 
+mod command;
+mod config;
 mod content;
 mod elf;
+mod fault;
 mod index;
+mod judge;
 mod layer;
 mod machine;
 mod nodes;
+mod origin;
 mod resolve;
+mod script;
 mod seen;
 mod tree;
 mod walk;
 
+pub use config::{Config, ConfigError, Step};
 pub use index::{Index, ReadError, Unusable};
+pub use judge::{Job, Verdict, Warning, judge};
+pub use origin::Written;
 pub use tree::{MergeError, Tree};
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
