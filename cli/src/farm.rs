@@ -9,6 +9,7 @@ use std::path::Path;
 use anyhow::Result;
 use archyard_net::{ClientTls, Endpoint, Error};
 use archyard_proto::v1 as proto;
+use proto::artifact_service_client::ArtifactServiceClient;
 use proto::build_service_client::BuildServiceClient;
 use proto::context_service_client::ContextServiceClient;
 use proto::farm_service_client::FarmServiceClient;
@@ -61,6 +62,11 @@ impl Farm {
     /// Contexts and other blobs.
     pub(crate) fn contexts(&self) -> ContextServiceClient<Channel> {
         ContextServiceClient::new(self.channel.clone())
+    }
+
+    /// What builds left for their clients.
+    pub(crate) fn artifacts(&self) -> ArtifactServiceClient<Channel> {
+        ArtifactServiceClient::new(self.channel.clone())
     }
 
     /// Workers.

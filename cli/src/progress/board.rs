@@ -28,6 +28,8 @@ pub(crate) struct Board {
     pub(crate) waiting: Option<String>,
     /// Bytes of the context that were sent, and are to be sent.
     pub(crate) uploading: Option<(u64, u64)>,
+    /// Bytes of what was built that arrived, and are to arrive.
+    pub(crate) fetching: Option<(u64, u64)>,
     /// Whether the farm answers.
     pub(crate) reachable: bool,
     /// Whether somebody wants it canceled.
@@ -104,6 +106,7 @@ impl Board {
             began: Instant::now(),
             waiting: None,
             uploading: None,
+            fetching: None,
             reachable: true,
             canceling: false,
             publishing: None,
@@ -121,6 +124,10 @@ impl Board {
             Update::Uploading { sent_bytes, total_bytes } => {
                 self.uploading = (sent_bytes < total_bytes).then_some((sent_bytes, total_bytes));
                 tell(self, Change::Uploading { sent_bytes, total_bytes });
+            }
+            Update::Fetching { received_bytes, total_bytes } => {
+                self.fetching = (received_bytes < total_bytes).then_some((received_bytes, total_bytes));
+                tell(self, Change::Fetching { received_bytes, total_bytes });
             }
             Update::Submitted { build } => {
                 self.build = Some(build.clone());

@@ -20,6 +20,9 @@ impl<W: Write + Send> Renderer for Json<W> {
             Change::Uploading { sent_bytes, total_bytes } => {
                 json!({ "type": "upload", "sent_bytes": sent_bytes, "total_bytes": total_bytes })
             }
+            Change::Fetching { received_bytes, total_bytes } => {
+                json!({ "type": "fetch", "received_bytes": received_bytes, "total_bytes": total_bytes })
+            }
             Change::Submitted { build } => json!({ "type": "submitted", "build": build }),
             Change::Event(event) => event_object(board, event),
             Change::Log { lane, token, step } => {

@@ -28,6 +28,8 @@ pub(crate) struct Plain<W> {
     /// The platforms' names, all as wide as the widest.
     names: Vec<String>,
     build: String,
+    /// Tenths of what was built that were said to have arrived.
+    tenths: u64,
 }
 
 impl<W: Write> Plain<W> {
@@ -42,11 +44,25 @@ impl<W: Write> Plain<W> {
             colours,
             names: names.iter().map(|name| wide(name)).collect(),
             build: wide("build"),
+            tenths: 0,
         }
     }
 
     fn build(&mut self, line: &str) -> io::Result<()> {
         writeln!(self.out, "{}{}", self.build, paint(line, self.colours))
+    }
+
+    /// A line for every tenth: enough for whoever waits, and few enough for a log.
+    fn fetching(&mut self, received: u64, total: u64) -> io::Result<()> {
+        if received == total {
+            return self.build(&format!("fetched {}", text::bytes(total)));
+        }
+        let tenths = received.saturating_mul(10) / total.max(1);
+        if tenths > self.tenths {
+            self.tenths = tenths;
+            self.build(&format!("fetching {} of {}", text::bytes(received), text::bytes(total)))?;
+        }
+        Ok(())
     }
 
     fn lane(&mut self, lane: usize, line: &str) -> io::Result<()> {
@@ -146,6 +162,7 @@ impl<W: Write + Send> Renderer for Plain<W> {
                 self.build(&format!("sent {} of context", text::bytes(*total_bytes)))
             }
             Change::Uploading { .. } => Ok(()),
+            Change::Fetching { received_bytes, total_bytes } => self.fetching(*received_bytes, *total_bytes),
             Change::Submitted { build } => {
                 self.build(&format!("{build}; follow it with: archyard logs -f {build}"))
             }

@@ -12,6 +12,8 @@ pub(crate) enum Update {
     Note(String),
     /// The context goes to the farm; bytes so far, and in all.
     Uploading { sent_bytes: u64, total_bytes: u64 },
+    /// What was built comes from the farm; bytes so far, and in all.
+    Fetching { received_bytes: u64, total_bytes: u64 },
     /// The farm has the build.
     Submitted { build: String },
     /// The farm does not answer, or does so again.
@@ -29,6 +31,8 @@ pub(crate) enum Change {
     Note(String),
     /// The context goes to the farm.
     Uploading { sent_bytes: u64, total_bytes: u64 },
+    /// What was built comes from the farm.
+    Fetching { received_bytes: u64, total_bytes: u64 },
     /// The farm has the build.
     Submitted { build: String },
     /// The build's own events.

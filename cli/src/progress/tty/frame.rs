@@ -82,7 +82,9 @@ fn header(board: &Board) -> String {
         format!("{done}/{}", text::count(board.lanes.len(), "platform")),
     ];
     parts.extend(board.build.clone());
-    if let Some(ended) = &board.ended {
+    if let Some((received, total)) = board.fetching {
+        parts.push(format!("fetching {} of {}", text::bytes(received), text::bytes(total)));
+    } else if let Some(ended) = &board.ended {
         parts.push(ended.state.to_string());
     } else if !board.reachable {
         parts.push(yellow().apply_to("scheduler unreachable, retrying").to_string());
