@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::{Engine, Kind};
 use crate::env::Env;
 use crate::images::{Platform, foreign, native};
+use crate::mixed::Mixed;
 use crate::state::Base;
 use crate::workspace;
 
@@ -54,6 +55,9 @@ pub struct Coordinates {
     pub foreign: [Platform; 2],
     /// The program under test, as cargo builds it.
     pub archyard: PathBuf,
+    /// A farm over two kinds of machine, for the tests of that alone.
+    #[serde(default)]
+    pub mixed: Option<Mixed>,
 }
 
 impl Coordinates {
@@ -82,6 +86,7 @@ impl Coordinates {
             native: native()?,
             foreign: foreign()?,
             archyard: workspace::binary(profile),
+            mixed: None,
         })
     }
 

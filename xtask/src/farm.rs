@@ -19,6 +19,9 @@ use crate::process::{self, Process};
 use crate::root::Root;
 use crate::run;
 
+/// How long a process may take to be there.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
 /// One of Archyard's processes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Daemon {
@@ -59,7 +62,7 @@ pub fn start(env: &mut Env, archyard: &Path) -> Result<()> {
     let mut scheduler = Command::new(archyard);
     scheduler.arg("scheduler").arg("--data-dir").arg(farm_dir.join("scheduler"));
     spawn(env, "scheduler", &scheduler)?;
-    await_all(env, &format!("no scheduler serves {}", socket.display()), || Ok(serves(&socket)))?;
+    await_all(env, PATIENCE, &format!("no scheduler serves {}", socket.display()), || Ok(serves(&socket)))?;
 
     let engines: Vec<String> = env.state.engines.iter().map(crate::engine::Engine::address).collect();
     for (engine, number) in engines.iter().zip(1..) {
@@ -72,13 +75,17 @@ pub fn start(env: &mut Env, archyard: &Path) -> Result<()> {
         worker.arg("--data-dir").arg(farm_dir.join(&name)).args(["--name", &name, "--pool", "trusted"]);
         spawn(env, &name, &worker)?;
     }
-    await_all(env, "not all workers are known to the scheduler", || {
+    await_all(env, PATIENCE, "not all workers are known to the scheduler", || {
         let listed = run::output(Command::new(archyard).args(["workers", "--json"]))?;
         Ok(workers(&listed)?.len() >= engines.len())
     })
 }
 
-fn spawn(env: &mut Env, name: &str, command: &Command) -> Result<()> {
+/// Starts one of the farm's processes, and writes it down.
+///
+/// # Errors
+/// When it does not start.
+pub(crate) fn spawn(env: &mut Env, name: &str, command: &Command) -> Result<()> {
     let log = log(&env.place.dir, name);
     let folder = log.parent().unwrap_or(&env.place.dir);
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
@@ -93,13 +100,22 @@ pub fn log(dir: &Path, name: &str) -> PathBuf {
     dir.join("logs").join(format!("{name}.log"))
 }
 
-fn await_all(env: &Env, complaint: &str, mut ready: impl FnMut() -> Result<bool>) -> Result<()> {
+/// Waits until the farm is as it should be.
+///
+/// # Errors
+/// When one of its processes ends, or `limit` passes: with the ends of all logs.
+pub(crate) fn await_all(
+    env: &Env,
+    limit: Duration,
+    complaint: &str,
+    mut ready: impl FnMut() -> Result<bool>,
+) -> Result<()> {
     let logs = || {
         let tails = env.state.farm.iter().map(|daemon| run::log_tail(&log(&env.place.dir, &daemon.name)));
         tails.collect::<Vec<_>>().join("\n")
     };
     let mut last = None;
-    let up = interrupt::wait_for(Duration::from_secs(30), || {
+    let up = interrupt::wait_for(limit, || {
         if let Some(gone) = env.state.farm.iter().find(|daemon| !daemon.process.is_alive()) {
             bail!(
                 "{} ended while the farm came up; {}",
@@ -114,7 +130,7 @@ fn await_all(env: &Env, complaint: &str, mut ready: impl FnMut() -> Result<bool>
     })?;
     if !up {
         let last = last.map(|error| format!(" ({error:#})")).unwrap_or_default();
-        bail!("{complaint} after 30 s{last}; {}", logs());
+        bail!("{complaint} after {} s{last}; {}", limit.as_secs(), logs());
     }
     Ok(())
 }

@@ -23,6 +23,8 @@ pub mod http;
 pub mod images;
 pub mod interrupt;
 pub mod lint;
+pub mod machine;
+pub mod mixed;
 pub mod mounts;
 pub mod network;
 pub mod nextest;

@@ -5,6 +5,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::run;
+use crate::test::MACHINE_FEATURE;
 use crate::workspace;
 
 /// Checks; changes nothing.
@@ -13,7 +14,8 @@ use crate::workspace;
 /// When something is to be mended.
 pub fn lint() -> Result<()> {
     cargo(&["fmt", "--all", "--check"])?;
-    cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])
+    let everything = ["clippy", "--workspace", "--all-targets", "--features", MACHINE_FEATURE];
+    cargo(&[&everything[..], &["--", "-D", "warnings"]].concat())
 }
 
 /// Runs cargo at the root of the checkout, showing what it says.

@@ -44,6 +44,9 @@ enum Command {
     },
     /// Run all tests, over Engines and a registry started for them
     Test {
+        /// Run the tests that need an aarch64 machine, and only those, over one that qemu emulates
+        #[arg(long)]
+        aarch64_vm: bool,
         #[command(flatten)]
         install: Install,
         /// Passed to `cargo nextest run`
@@ -123,7 +126,8 @@ fn run(command: Command) -> Result<()> {
     match command {
         Command::Quickstart { stop: true, .. } => quickstart::stop(),
         Command::Quickstart { once, install, .. } => quickstart::quickstart(once, !install.no_install),
-        Command::Test { install, extra } => test::test(&extra, !install.no_install),
+        Command::Test { aarch64_vm: true, install, extra } => test::on_machine(&extra, !install.no_install),
+        Command::Test { install, extra, .. } => test::test(&extra, !install.no_install),
         Command::Lint => lint::lint(),
         Command::Dist { archs, profile, install } => {
             let archs = if archs.is_empty() { &Arch::ALL } else { archs.as_slice() };

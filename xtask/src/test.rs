@@ -12,10 +12,13 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::coordinates::{self, Coordinates};
+use crate::dist::{self, Arch};
 use crate::engine::Kind;
 use crate::env::{self, Bases, Env, Options};
 use crate::interrupt;
 use crate::lint;
+use crate::machine::Machine;
+use crate::mixed;
 use crate::nextest::Summary;
 use crate::packages;
 use crate::process::Process;
@@ -23,6 +26,10 @@ use crate::root::Root;
 use crate::run;
 use crate::state::Place;
 use crate::wheels;
+use crate::workspace;
+
+/// Without it the tests that need a machine of the other kind are not even compiled.
+pub const MACHINE_FEATURE: &str = "archyard-tests/aarch64-vm";
 
 /// What tests stand on.
 #[must_use]
@@ -55,29 +62,60 @@ pub fn test(extra: &[OsString], install: bool) -> Result<()> {
     prepare(install)?;
     let mut command = nextest_command(install)?;
     lint::cargo(&["build", "--package", "archyard"])?;
-    let place = Place::named("test");
+    command.args(["run", "--no-fail-fast"]).args(extra);
+    if !selects_packages(extra) {
+        command.arg("--workspace");
+    }
+    over("test", &environment(install), command, !extra.is_empty(), |env| Coordinates::of(env, "debug"))
+}
+
+/// Runs the tests that need a machine of the other kind, and only those: see
+/// docs/aarch64-vm.md.
+///
+/// # Errors
+/// As [`test`].
+pub fn on_machine(extra: &[OsString], install: bool) -> Result<()> {
+    prepare(install)?;
+    let mut command = nextest_command(install)?;
+    let machine = Machine::ensure()?;
+    lint::cargo(&["build", "--package", "archyard"])?;
+    let guest = dist::build(Arch::Arm64, dist::TEST, install)?;
+    command.args(["run", "--no-fail-fast", "--package", "archyard-tests", "--features", MACHINE_FEATURE]);
+    command.args(["--test", "aarch64"]).args(extra);
+    let options = Options { engines: 1, more: Vec::new(), ..environment(install) };
+    over("aarch64-vm", &options, command, !extra.is_empty(), |env| {
+        eprintln!("xtask: starting the aarch64 machine and a farm over it and this host");
+        let mixed = mixed::start(env, &machine, &workspace::binary("debug"), &guest)?;
+        Ok(Coordinates { mixed: Some(mixed), ..Coordinates::of(env, "debug")? })
+    })
+}
+
+/// Runs nextest over an environment of its own.
+fn over(
+    name: &str,
+    options: &Options,
+    mut command: Command,
+    filtered: bool,
+    ready: impl FnOnce(&mut Env) -> Result<Coordinates>,
+) -> Result<()> {
+    let place = Place::named(name);
     if let Some(rest) = Env::open(&place)? {
         eprintln!("xtask: taking down what an earlier run left in {}", place.dir.display());
         rest.down()?;
     }
     env::sweep_scratches()?;
-    let options = environment(install);
     eprintln!("xtask: bringing up {} Engines and a registry", options.kinds().len());
-    let env = Env::up(&place, &options)?;
-    let summary = Coordinates::of(&env, "debug").and_then(|all| all.write(&env)).and_then(|file| {
-        command.args(["run", "--no-fail-fast"]).args(extra).env(coordinates::VARIABLE, file);
-        if !selects_packages(extra) {
-            command.arg("--workspace");
-        }
-        nextest(&mut command)
-    });
+    let mut env = Env::up(&place, options)?;
+    let summary = ready(&mut env)
+        .and_then(|all| all.write(&env))
+        .and_then(|file| nextest(command.env(coordinates::VARIABLE, file)));
     eprintln!("xtask: taking down what was started");
     let swept = env::sweep_scratches();
     env.down().and(swept)?;
 
     let (summary, success) = summary?;
     println!("tests: {summary}");
-    judge(summary, success, !extra.is_empty())
+    judge(summary, success, filtered)
 }
 
 /// Options of ours chose tests: then the others were not skipped but not meant.
