@@ -16,6 +16,7 @@ use crate::config::{Config, Listen};
 use crate::credentials::Credentials;
 use crate::driver;
 use crate::error::Error;
+use crate::lock::Ahead;
 use crate::registry::Registries;
 use crate::server::Listener;
 use crate::shell::{Effects, Hands};
@@ -89,13 +90,16 @@ impl Scheduler {
         let spools = Arc::new(Spools::open(data_dir)?);
         let views = Arc::new(Views::open(data_dir)?);
         let credentials = Arc::new(Credentials::default());
+        let registries = Arc::new(Registries::new(config.insecure_registries.clone()));
+        let ahead = Arc::new(Ahead::default());
         let (tasks, stopping) = (TaskTracker::new(), CancellationToken::new());
         let hands = Hands {
             tasks: tasks.clone(),
             runtime: tokio::runtime::Handle::current(),
             stopping: stopping.clone(),
             credentials: Arc::clone(&credentials),
-            registries: Arc::new(Registries::new(config.insecure_registries.clone())),
+            registries: Arc::clone(&registries),
+            ahead: Arc::clone(&ahead),
             views: Arc::clone(&views),
             lock_patience: config.times.lock,
         };
@@ -110,6 +114,9 @@ impl Scheduler {
             spools,
             views,
             credentials,
+            registries,
+            ahead,
+            lock_patience: config.times.lock,
             tasks: tasks.clone(),
             stopping: stopping.clone(),
             heartbeat: config.times.heartbeat,

@@ -14,10 +14,11 @@ use tracing::Instrument as _;
 use crate::core::{EndedBuild, PublishOrder, policy};
 use crate::credentials::Credentials;
 use crate::driver::{Handle, Shell};
+use crate::lock::{self, Ahead, Resolved};
 use crate::publish::{self, Failed, Ledger};
+use crate::registry;
 use crate::registry::Registries;
 use crate::views::Views;
-use crate::{lock, registry};
 
 /// Locks resolved at a time, and publishings, each.
 const AT_ONCE: usize = 16;
@@ -43,6 +44,8 @@ pub(crate) struct Hands {
     pub(crate) registries: Arc<Registries>,
     pub(crate) views: Arc<Views>,
     pub(crate) lock_patience: Duration,
+    /// Locks that are resolved already, perhaps.
+    pub(crate) ahead: Arc<Ahead>,
 }
 
 /// [`Hands`] with the driver they answer to.
@@ -100,12 +103,21 @@ impl Effects {
         if !plan.credential_hosts.is_empty() {
             self.bind_credentials(build).await;
         }
-        let outcome = match self.hands.registries.of(&plan, self.hands.credentials.of(build)) {
-            Ok(registry) => lock::resolve(&registry, &plan, self.hands.lock_patience).await,
-            Err(error) => Err(no_client(&error)),
+        let outcome = match self.hands.ahead.take(&plan).await {
+            Some(outcome) => outcome,
+            None => match self.hands.registries.of(&plan, self.hands.credentials.of(build)) {
+                Ok(registry) => lock::resolve(&registry, &plan, self.hands.lock_patience).await,
+                Err(error) => Err(no_client(&error)),
+            },
         };
         let answered = match outcome {
-            Ok(lock) => {
+            Ok(Resolved { lock, refused }) => {
+                for (job, failure) in refused {
+                    tracing::info!(%build, job, code = failure.code, "not on trial after all: {failure}");
+                    if let Err(error) = self.driver.trial_refused(build, job, failure).await {
+                        return tracing::debug!(%build, %error, "the lock came too late");
+                    }
+                }
                 for (image, locked) in &lock.images {
                     if let Some(warning) = &locked.warning {
                         tracing::warn!(%build, %image, warning, "an image is not locked");

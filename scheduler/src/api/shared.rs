@@ -13,6 +13,8 @@ use crate::artifacts::Artifacts;
 use crate::blobs;
 use crate::credentials::Credentials;
 use crate::driver::Handle;
+use crate::lock::Ahead;
+use crate::registry::Registries;
 use crate::spools::Spools;
 use crate::views::Views;
 
@@ -31,6 +33,12 @@ pub struct Shared {
     pub views: Arc<Views>,
     /// Credentials, in memory.
     pub credentials: Arc<Credentials>,
+    /// The farm's ways to registries.
+    pub registries: Arc<Registries>,
+    /// Locks that are resolved before their builds ask.
+    pub ahead: Arc<Ahead>,
+    /// How long resolving one may take.
+    pub lock_patience: Duration,
     /// Every task that outlives a call's own future.
     pub tasks: TaskTracker,
     /// The scheduler stops: streams end.

@@ -9,17 +9,28 @@ use super::offer::Offer;
 /// Platforms named in one message; a base may offer dozens.
 const NAMED: usize = 16;
 
-/// Refuses the first base that cannot serve all jobs that need it.
-pub(super) fn platforms(plan: &Plan, offers: &BTreeMap<String, Offer>) -> Result<(), Failure> {
+/// Refuses the first base that cannot serve all required jobs that need it. Gives the jobs on trial that a base cannot
+/// serve, each with its first such base.
+pub(super) fn platforms(
+    plan: &Plan,
+    offers: &BTreeMap<String, Offer>,
+) -> Result<BTreeMap<u16, Failure>, Failure> {
+    let mut refused = BTreeMap::new();
     for base in plan.bases.iter().filter(|base| base.kind != BaseKind::Syntax) {
         for used in &base.uses {
             let Some(offer) = offers.get(&used.image.to_string()) else { continue };
-            if !serves(plan, used, offer) {
-                return Err(refuse(plan, base, &used.image, offer));
+            if serves(plan, used, offer) {
+                continue;
             }
+            let trial = plan.is_trial(used.job);
+            let failure = refuse(plan, base, &used.image, offer, trial);
+            if !trial {
+                return Err(failure);
+            }
+            refused.entry(used.job).or_insert(failure);
         }
     }
-    Ok(())
+    Ok(refused)
 }
 
 /// `Dockerfile:3`, the first line that names this image.
@@ -33,6 +44,10 @@ fn line(plan: &Plan, base: &Base) -> String {
 }
 
 fn serves(plan: &Plan, used: &BaseUse, offer: &Offer) -> bool {
+    // The worker's own platform may be any where its job may be built by any.
+    if used.platform.is_none() && plan.cross.contains(&used.job) {
+        return true;
+    }
     wanted(plan, used).iter().any(|wanted| offer.platforms.iter().any(|platform| platform.satisfies(wanted)))
 }
 
@@ -47,11 +62,13 @@ fn wanted(plan: &Plan, used: &BaseUse) -> Vec<Platform> {
     }
 }
 
-fn refuse(plan: &Plan, base: &Base, image: &Reference, offer: &Offer) -> Failure {
+/// `trial`: speaks of the jobs on trial, else of the others.
+fn refuse(plan: &Plan, base: &Base, image: &Reference, offer: &Offer, trial: bool) -> Failure {
+    let flag = if trial { "--trial" } else { "--platform" };
     let mut lacking: Vec<String> = base
         .uses
         .iter()
-        .filter(|used| used.image == *image && !serves(plan, used, offer))
+        .filter(|used| used.image == *image && plan.is_trial(used.job) == trial && !serves(plan, used, offer))
         .filter_map(|used| wanted(plan, used).first().map(Platform::to_string))
         .collect();
     lacking.dedup();
@@ -70,7 +87,7 @@ fn refuse(plan: &Plan, base: &Base, image: &Reference, offer: &Offer) -> Failure
         (
             "base_lacks_platform",
             format!(
-                "{place}: {image} has no {lacking}; it has {has}. Leave {lacking} out of --platform, or name a base \
+                "{place}: {image} has no {lacking}; it has {has}. Leave {lacking} out of {flag}, or name a base \
                  that has it"
             ),
         )
@@ -136,6 +153,23 @@ mod tests {
             "Dockerfile:3: docker.io/library/debian:stable-slim has no linux/riscv64, linux/s390x; it has \
              linux/amd64, linux/arm64. Leave linux/riscv64, linux/s390x out of --platform, or name a base that has it"
         );
+    }
+
+    #[test]
+    fn what_is_on_trial_is_refused_alone() {
+        let needed = [Some("linux/amd64"), Some("linux/riscv64")];
+        let plan = Plan { trial: [1].into(), ..plan(&["linux/amd64", "linux/riscv64"], &needed) };
+        let refused = platforms(&plan, &offers(&["linux/amd64"], false)).unwrap();
+        assert_eq!(refused.keys().collect::<Vec<_>>(), [&1]);
+        assert!(refused[&1].message.contains("Leave linux/riscv64 out of --trial"), "{}", refused[&1]);
+        let failure = platforms(&plan, &offers(&["linux/s390x"], false)).unwrap_err();
+        assert!(failure.message.contains("has no linux/amd64; it has"), "{failure}");
+    }
+
+    #[test]
+    fn a_cross_build_runs_on_whatever_worker() {
+        let plan = Plan { cross: [0].into(), ..plan(&["linux/arm64"], &[None]) };
+        assert!(platforms(&plan, &offers(&["linux/amd64"], false)).is_ok());
     }
 
     #[test]

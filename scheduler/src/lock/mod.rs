@@ -4,8 +4,11 @@
 //! seconds, and names the Dockerfile's line. A registry that does not answer is no reason to fail: the image stays
 //! unlocked, with a warning that the record keeps. Builds nothing and pulls no layer.
 
+mod ahead;
 mod check;
 mod offer;
+
+pub use ahead::Ahead;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -31,8 +34,17 @@ enum Outcome {
     Unusable(Failure),
 }
 
+/// What a plan's images resolved to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolved {
+    /// For all jobs that may run.
+    pub lock: Lock,
+    /// Jobs on trial that cannot run, and why: a base lacks their platform.
+    pub refused: BTreeMap<u16, Failure>,
+}
+
 /// Resolves all images of a plan, or says which line of the Dockerfile cannot be had.
-pub async fn resolve(registry: &Registry, plan: &Plan, patience: Duration) -> Result<Lock, Failure> {
+pub async fn resolve(registry: &Registry, plan: &Plan, patience: Duration) -> Result<Resolved, Failure> {
     let deadline = Instant::now() + patience;
     let images: BTreeSet<&Reference> =
         plan.bases.iter().flat_map(|base| &base.uses).map(|used| &used.image).collect();
@@ -42,9 +54,17 @@ pub async fn resolve(registry: &Registry, plan: &Plan, patience: Duration) -> Re
         futures_util::stream::iter(questions).buffer_unordered(AT_ONCE).collect().await;
     let mut lock = Lock::default();
     let mut offers = BTreeMap::new();
+    let mut refused = BTreeMap::new();
     for (image, outcome) in outcomes {
         let locked = match outcome {
-            Outcome::Unusable(failure) => return Err(failure),
+            Outcome::Unusable(failure) => {
+                let jobs = users(plan, &image);
+                if !jobs.iter().all(|job| plan.is_trial(*job)) {
+                    return Err(failure);
+                }
+                refused.extend(jobs.into_iter().map(|job| (job, failure.clone())));
+                continue;
+            }
             Outcome::Unknown(warning) => {
                 LockedImage { digest: None, platforms: Vec::new(), warning: Some(warning) }
             }
@@ -60,8 +80,15 @@ pub async fn resolve(registry: &Registry, plan: &Plan, patience: Duration) -> Re
         };
         lock.images.insert(image, locked);
     }
-    check::platforms(plan, &offers)?;
-    Ok(lock)
+    let lacking = check::platforms(plan, &offers)?;
+    refused.extend(lacking);
+    Ok(Resolved { lock, refused })
+}
+
+/// The jobs that need an image.
+fn users(plan: &Plan, image: &str) -> BTreeSet<u16> {
+    let uses = plan.bases.iter().flat_map(|base| &base.uses);
+    uses.filter(|used| used.image.to_string() == image).map(|used| used.job).collect()
 }
 
 async fn look_up(

@@ -11,7 +11,7 @@ use crate::fixture::{answering, client, image, plan, registry, unique};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 async fn lock(plan: &Plan) -> Result<Lock, Failure> {
-    resolve(&client(plan), plan, PATIENCE).await
+    resolve(&client(plan), plan, PATIENCE).await.map(|resolved| resolved.lock)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -106,7 +106,7 @@ async fn a_registry_that_says_nothing_is_waited_for_no_longer_than_told() {
     let name = format!("{}/slow:1", silent.address);
     let plan = plan(&name, &["linux/amd64"]);
     let started = Instant::now();
-    let locked = resolve(&client(&plan), &plan, Duration::from_secs(1)).await.unwrap();
+    let locked = resolve(&client(&plan), &plan, Duration::from_secs(1)).await.unwrap().lock;
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
     let warning = locked.images[&name].warning.as_ref().unwrap();
     assert!(warning.contains("within 1 s"), "{warning}");
