@@ -69,6 +69,10 @@ pub const INSPECT_ENTRIES: usize = 1_000_000;
 pub const INSPECT_PATH_BYTES: usize = 4096;
 /// A layer's extension header, such as a long name or extended attributes.
 pub const INSPECT_HEADER_BYTES: u64 = 1024 * 1024;
+/// What a worker keeps of layers that were inspected, in bytes; the same again of images' configs.
+pub const INSPECT_KEPT_BYTES: u64 = 512 * 1024 * 1024;
+/// How many layers, and how many images.
+pub const INSPECT_KEPT: usize = 16_384;
 /// Executables of other machines that a result names.
 pub const INSPECT_FOREIGN_LISTED: usize = 100;
 /// Blobs that one job hands to the client: the layers of an image, its config and its manifest.

@@ -39,6 +39,11 @@ impl Layout {
         self.root.join("layers")
     }
 
+    /// What is known of layers and images that were inspected.
+    pub fn inspected(&self) -> PathBuf {
+        self.root.join("inspected")
+    }
+
     /// Which images attempts left in the Engine.
     pub fn images(&self) -> PathBuf {
         self.root.join("images")

@@ -1,5 +1,7 @@
 //! The part of an image's config that says what it is for and what it runs.
 
+use std::collections::BTreeMap;
+
 use archyard_model::Sha256;
 use serde::Deserialize;
 
@@ -23,6 +25,8 @@ pub struct Config {
     pub env: Vec<String>,
     /// Empty for `/`.
     pub working_dir: String,
+    /// By name.
+    pub labels: BTreeMap<String, String>,
     /// Its layers, from the lowest.
     pub diff_ids: Vec<Sha256>,
     /// How it came about, from the first instruction.
@@ -60,6 +64,7 @@ struct Run {
     cmd: Option<Vec<String>>,
     env: Option<Vec<String>>,
     working_dir: Option<String>,
+    labels: Option<BTreeMap<String, String>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -93,6 +98,7 @@ impl Config {
             cmd: run.cmd.unwrap_or_default(),
             env: run.env.unwrap_or_default(),
             working_dir: run.working_dir.unwrap_or_default(),
+            labels: run.labels.unwrap_or_default(),
             diff_ids: image.rootfs.unwrap_or_default().diff_ids.unwrap_or_default(),
             steps: image.history.unwrap_or_default().into_iter().map(step).collect(),
         })

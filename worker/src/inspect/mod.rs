@@ -21,6 +21,7 @@ mod origin;
 mod resolve;
 mod script;
 mod seen;
+mod store;
 mod tree;
 mod walk;
 
@@ -28,6 +29,7 @@ pub use config::{Config, ConfigError, Step};
 pub use index::{Index, ReadError, Unusable};
 pub use judge::{Job, Verdict, Warning, judge};
 pub use origin::Written;
+pub use store::Store;
 pub use tree::{MergeError, Tree};
 
 #[cfg(test)]

@@ -32,6 +32,14 @@ pub enum MergeError {
 #[derive(Debug)]
 pub struct Tree {
     pub(super) nodes: Nodes,
+    layers: u16,
+}
+
+impl Default for Tree {
+    /// No layer at all.
+    fn default() -> Self {
+        Self { nodes: Nodes::new(), layers: 0 }
+    }
 }
 
 impl Tree {
@@ -40,19 +48,29 @@ impl Tree {
     /// # Errors
     /// See [`MergeError`].
     pub fn merge<'a>(layers: impl IntoIterator<Item = &'a Index>) -> Result<Self, MergeError> {
-        let mut tree = Self { nodes: Nodes::new() };
-        for (layer, index) in layers.into_iter().enumerate() {
-            if let Some(why) = index.malformed() {
-                return Err(MergeError::Malformed { layer, why });
-            }
-            let number = u16::try_from(layer)
-                .map_err(|_| MergeError::TooLarge(format!("it has more than {} layers", u16::MAX)))?;
-            tree.add(index, number).map_err(|error| match error {
-                AddError::Unusable(error) => MergeError::Unusable { layer, error },
-                AddError::TooMany(error) => MergeError::TooLarge(error.to_string()),
-            })?;
+        let mut tree = Self::default();
+        for index in layers {
+            tree.lay(index)?;
         }
         Ok(tree)
+    }
+
+    /// Lays one more layer over those that are there.
+    ///
+    /// # Errors
+    /// See [`MergeError`]. The tree is then of no use.
+    pub fn lay(&mut self, index: &Index) -> Result<(), MergeError> {
+        let layer = usize::from(self.layers);
+        if let Some(why) = index.malformed() {
+            return Err(MergeError::Malformed { layer, why });
+        }
+        self.add(index, self.layers).map_err(|error| match error {
+            AddError::Unusable(error) => MergeError::Unusable { layer, error },
+            AddError::TooMany(error) => MergeError::TooLarge(error.to_string()),
+        })?;
+        let more = || MergeError::TooLarge(format!("it has more than {} layers", u16::MAX));
+        self.layers = self.layers.checked_add(1).ok_or_else(more)?;
+        Ok(())
     }
 
     fn add(&mut self, index: &Index, layer: u16) -> Result<(), AddError> {
