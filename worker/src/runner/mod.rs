@@ -9,6 +9,7 @@ mod log;
 mod order;
 mod phases;
 mod signals;
+mod smoke;
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};

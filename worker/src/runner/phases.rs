@@ -1,5 +1,6 @@
 //! What an attempt does, in order: bring the context, build, hand over.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use archyard_model::{Failure, FailureClass, ImageResult, Output, limits};
@@ -8,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::log::Log;
 use super::order::Order;
+use super::smoke;
 use crate::cache::{Cache, CacheError, Context, Downloads};
 use crate::engine::{
     BuildError, BuildRequest, Built, Credential, DockerEngine, Engine as _, PushError, PushRequest,
@@ -40,7 +42,9 @@ pub(super) async fn run(
     images.keep(built.image);
     tracing::info!(image = %built.image, steps = built.steps, cached = built.cached_steps, "built");
 
-    match order.spec.output {
+    let labels = labels(&engine, &built).await?;
+    let smoke = smoke::run(order, &engine, built.image, &labels, log, cancel).await?;
+    let image = match order.spec.output {
         Output::Check => {
             let config_digest = Some(built.config.unwrap_or(built.image));
             Ok(ImageResult { config_digest, ..ImageResult::default() })
@@ -51,7 +55,17 @@ pub(super) async fn run(
             "output_unsupported",
             "this worker hands images to registries only; build with --push, or without an output",
         )),
-    }
+    };
+    Ok(ImageResult { smoke, ..image? })
+}
+
+/// Those of the image.
+async fn labels(engine: &DockerEngine, built: &Built) -> Result<BTreeMap<String, String>, Failure> {
+    let described = engine
+        .describe(built.image)
+        .await
+        .map_err(|error| Failure::new(FailureClass::Infrastructure, "engine_failed", error.to_string()))?;
+    Ok(described.labels)
 }
 
 /// The Dockerfile as its user wrote it, and the context.
