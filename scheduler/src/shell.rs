@@ -137,7 +137,8 @@ impl Effects {
 
     async fn publish(self, order: PublishOrder, deadline: Instant) {
         let build = order.build;
-        let registry = self.hands.registries.of(&order.plan, self.hands.credentials.of(build));
+        let beside = order.promotion.as_ref().map(|promotion| promotion.staging.as_str());
+        let registry = self.hands.registries.reaching(&order.plan, beside, self.hands.credentials.of(build));
         let outcome = match registry {
             Ok(registry) => {
                 let journaled = Journaled(&self.driver);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use archyard_model::convert::{build_state_to_proto, plan_from_proto, record_to_proto};
-use archyard_model::{BuildId, Invalid, Pool, Principal, RequestId, limits};
+use archyard_model::{BuildId, Invalid, Plan, Pool, Principal, RequestId, limits};
 use archyard_proto::v1 as proto;
 use prost::Message as _;
 use proto::build_service_server::BuildService;
@@ -12,7 +12,7 @@ use tonic::{Request, Response, Status, async_trait};
 use super::shared::caller;
 use super::status::{IntoStatus, no_build, stopping};
 use super::stream::Stream;
-use super::{Shared, list, logs, watch};
+use super::{Shared, carry, list, logs, watch};
 use crate::core::Refusal;
 use crate::credentials::Set;
 use crate::driver::{self, NewBuild, Submitted};
@@ -31,15 +31,8 @@ impl BuildService for Shared {
         let (build, set) = read_submission(principal, message).map_err(IntoStatus::into_status)?;
         let (blobs, plan) = (Arc::clone(&self.blobs), Arc::clone(&build.plan));
         self.blocking(move || blobs.check_plan(&plan)).await?;
-        // A task of its own: a client that leaves must not part a build from its credentials.
-        let shared = self.clone();
-        let submitting = self.tasks.spawn(async move { submit(&shared, build, set).await });
-        let submitted = submitting.await.map_err(|_| stopping())?.map_err(IntoStatus::into_status)?;
-        tracing::info!(build = %submitted.build, existing = submitted.existing, "build accepted");
-        Ok(Response::new(proto::SubmitBuildResponse {
-            build_id: submitted.build.to_string(),
-            existing: submitted.existing,
-        }))
+        self.resolve_ahead(&build.plan);
+        accept(self, build, set).await
     }
 
     async fn get_build(
@@ -119,20 +112,30 @@ impl BuildService for Shared {
 
     async fn rerun_build(
         &self,
-        _request: Request<proto::RerunBuildRequest>,
+        request: Request<proto::RerunBuildRequest>,
     ) -> Result<Response<proto::SubmitBuildResponse>, Status> {
-        Err(Status::unimplemented("this version does not build again what failed; submit the build anew"))
+        let principal = caller(&request)?;
+        carry::rerun(self, principal, request.into_inner()).await
     }
 
     async fn promote_build(
         &self,
-        _request: Request<proto::PromoteBuildRequest>,
+        request: Request<proto::PromoteBuildRequest>,
     ) -> Result<Response<proto::SubmitBuildResponse>, Status> {
-        Err(Status::unimplemented("this version does not promote candidates; build with --push"))
+        let principal = caller(&request)?;
+        carry::promote(self, principal, request.into_inner()).await
     }
 }
 
 impl Shared {
+    /// Registries are asked while the journal is written: both take about as long.
+    fn resolve_ahead(&self, plan: &Arc<Plan>) {
+        match self.registries.of(plan, Arc::default()) {
+            Ok(registry) => self.ahead.begin(registry, plan, self.lock_patience),
+            Err(error) => tracing::debug!(%error, "not resolved ahead"),
+        }
+    }
+
     /// What is known of a build, running or ended.
     pub(super) async fn record(&self, id: BuildId) -> Result<Option<proto::BuildRecord>, Status> {
         // The driver first: a build is in the views before the driver forgets it.
@@ -176,6 +179,24 @@ fn read_submission(
     Ok((NewBuild { request_id, principal, plan, pool: Pool::Trusted, heritage: None }, set))
 }
 
+/// Hands a build in, in a task of its own: a client that leaves must not part a build from its credentials.
+pub(super) async fn accept(
+    shared: &Shared,
+    build: NewBuild,
+    set: Set,
+) -> Result<Response<proto::SubmitBuildResponse>, Status> {
+    let submitting = {
+        let shared = shared.clone();
+        shared.tasks.clone().spawn(async move { submit(&shared, build, set).await })
+    };
+    let submitted = submitting.await.map_err(|_| stopping())?.map_err(IntoStatus::into_status)?;
+    tracing::info!(build = %submitted.build, existing = submitted.existing, "build accepted");
+    Ok(Response::new(proto::SubmitBuildResponse {
+        build_id: submitted.build.to_string(),
+        existing: submitted.existing,
+    }))
+}
+
 /// Says that a build's credentials are in memory again. If it has ended meanwhile they are wiped: nobody else would.
 async fn supply(shared: &Shared, build: BuildId) -> Result<(), driver::Error> {
     let answer = shared.driver.supply_credentials(build).await;
@@ -199,13 +220,19 @@ async fn submit(shared: &Shared, build: NewBuild, set: Set) -> Result<Submitted,
     if wanted {
         shared.credentials.stage(&principal, &request, set);
     }
-    let submitted = shared.driver.submit(build, complete).await;
+    let plan = Arc::clone(&build.plan);
+    // One that takes over its lock may go on before its credentials are bound to it: it waits for them.
+    let inherits = build.heritage.is_some();
+    let submitted = shared.driver.submit(build, complete && !inherits).await;
+    if !submitted.as_ref().is_ok_and(|submitted| !submitted.existing) {
+        shared.ahead.forget(&plan);
+    }
     match &submitted {
         Ok(Submitted { build, existing }) if wanted => {
             shared.credentials.bind(&principal, &request, *build);
-            if *existing {
+            if *existing || inherits {
                 supply(shared, *build).await.unwrap_or_else(
-                    |error| tracing::debug!(%build, %error, "a repeated submission's credentials came too late"),
+                    |error| tracing::debug!(%build, %error, "a submission's credentials came too late"),
                 );
             }
         }

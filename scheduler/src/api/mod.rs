@@ -5,6 +5,7 @@
 
 mod artifacts;
 mod builds;
+mod carry;
 mod contexts;
 mod control;
 mod farm;

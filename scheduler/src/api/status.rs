@@ -8,6 +8,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::core::Refusal;
+use crate::core::heritage::Unfit;
 use crate::{artifacts, blobs, disk, driver, spools, views};
 
 /// An error that a caller can be told.
@@ -36,6 +37,12 @@ impl IntoStatus for Invalid {
     fn into_status(self) -> Status {
         let details = ErrorDetails::with_bad_request_violation(self.field.clone(), self.problem.clone());
         Status::with_error_details(Code::InvalidArgument, self.to_string(), details)
+    }
+}
+
+impl IntoStatus for Unfit {
+    fn into_status(self) -> Status {
+        Status::failed_precondition(self.to_string())
     }
 }
 

@@ -48,12 +48,21 @@ pub(super) fn of_registry(what: &str, image: &Reference, error: &Error) -> Faile
 /// A platform's manifest is not in the registry, or is not what its worker said.
 pub(super) fn of_manifest(platform: &Platform, image: &Reference, problem: &str) -> Failed {
     let message = format!(
-        "the image of {platform} cannot be published: {image} {problem}; somebody cleaned up or overwrote it, build again"
+        "the image of {platform} cannot be published: {image} {problem}; somebody cleaned up or overwrote it; build anew"
     );
     Failed {
         failure: Failure::new(FailureClass::Infrastructure, "manifest_missing", message),
         retryable: true,
     }
+}
+
+/// Something of a candidate is not where it waits to be promoted.
+pub(super) fn of_candidate(what: &str, platform: &Platform, staging: &str) -> Failed {
+    let message = format!(
+        "the candidate cannot be promoted: {what} of {platform} is not in {staging} any more; somebody or the registry's \
+         garbage collection removed it. Build the candidate anew"
+    );
+    Failed { failure: Failure::new(FailureClass::User, "candidate_incomplete", message), retryable: false }
 }
 
 /// The index is not the one that was journaled.

@@ -6,6 +6,7 @@
 //! say, not this module's.
 
 mod failure;
+mod promote;
 mod publisher;
 
 pub use publisher::{Failed, Ledger, publish};

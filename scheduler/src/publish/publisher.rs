@@ -6,7 +6,7 @@ use archyard_model::build::PushedManifest;
 use archyard_model::{BuildId, Failure, INDEX_MEDIA_TYPE, Index, Platform, Reference, Sha256};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
-use super::failure;
+use super::{failure, promote};
 use crate::core::PublishOrder;
 use crate::registry::{Cause, Registry};
 
@@ -42,6 +42,12 @@ pub async fn publish(
     if order.index.is_some_and(|journaled| journaled != (index.digest, index.size())) {
         return Err(failure::of_index("its bytes differ from those of an earlier try"));
     }
+    if let Some(promotion) = &order.promotion {
+        if promotion.index != (index.digest, index.size()) {
+            return Err(failure::of_index("its bytes differ from those of the candidate"));
+        }
+        promote::bring(registry, promotion, &order.images, &names).await?;
+    }
     verify(registry, order, &names).await?;
     if !ledger.prepared(order.build, index.digest, index.size()).await {
         return Ok(false);
@@ -64,7 +70,7 @@ pub async fn publish(
 }
 
 /// Content of a repository, by digest alone.
-fn pinned(name: &str, digest: Sha256) -> Result<Reference, Failed> {
+pub(super) fn pinned(name: &str, digest: Sha256) -> Result<Reference, Failed> {
     format!("{name}@{digest}")
         .parse()
         .map_err(|error: archyard_model::Invalid| failure::of_index(&error.to_string()))

@@ -58,8 +58,10 @@ pub struct Registries {
 /// One build's registries.
 #[derive(Clone)]
 pub struct Registry {
-    client: Client,
+    pub(super) client: Client,
     credentials: Arc<credentials::Set>,
+    /// Registries that are spoken to without TLS.
+    plain: Vec<String>,
 }
 
 impl Registries {
@@ -70,9 +72,23 @@ impl Registries {
 
     /// The way to a plan's registries, with its credentials.
     pub fn of(&self, plan: &Plan, credentials: Arc<credentials::Set>) -> Result<Registry, Error> {
+        self.reaching(plan, None, credentials)
+    }
+
+    /// The same, and to that of one more repository, `host/name`.
+    pub fn reaching(
+        &self,
+        plan: &Plan,
+        beside: Option<&str>,
+        credentials: Arc<credentials::Set>,
+    ) -> Result<Registry, Error> {
         let images = plan.bases.iter().flat_map(|base| &base.uses).map(|used| &used.image).chain(&plan.tags);
+        let repositories = plan.staging.as_deref().into_iter().chain(beside);
+        let hosts = repositories.filter_map(|name| name.split_once('/')).map(|(host, _)| host);
         let mut plain: Vec<String> = images
-            .map(|image| image.registry().to_owned())
+            .map(Reference::registry)
+            .chain(hosts)
+            .map(ToOwned::to_owned)
             .filter(|host| {
                 is_loopback(host) || plan.insecure_registries.contains(host) || self.insecure.contains(host)
             })
@@ -86,12 +102,12 @@ impl Registries {
             }
             match kept.get(&plain) {
                 Some(client) => client.clone(),
-                None => kept.entry(plain.clone()).or_insert(client(plain)?).clone(),
+                None => kept.entry(plain.clone()).or_insert(client(plain.clone())?).clone(),
             }
         } else {
-            client(plain)?
+            client(plain.clone())?
         };
-        Ok(Registry { client, credentials })
+        Ok(Registry { client, credentials, plain })
     }
 }
 
@@ -108,13 +124,19 @@ impl std::fmt::Debug for Registry {
 }
 
 fn client(plain: Vec<String>) -> Result<Client, Error> {
-    let config = ClientConfig {
+    connect(ClientConfig { read_timeout: Some(READ_TIMEOUT), ..config(plain) })
+}
+
+fn config(plain: Vec<String>) -> ClientConfig {
+    ClientConfig {
         protocol: ClientProtocol::HttpsExcept(plain),
         connect_timeout: Some(CONNECT_TIMEOUT),
-        read_timeout: Some(READ_TIMEOUT),
         user_agent: concat!("archyard/", env!("CARGO_PKG_VERSION")),
         ..proxy::from_env()
-    };
+    }
+}
+
+fn connect(config: ClientConfig) -> Result<Client, Error> {
     Client::try_from(config).map_err(|error| Error {
         registry: "any registry".to_owned(),
         cause: super::Cause::Unreachable,
@@ -170,19 +192,36 @@ impl Registry {
 
     /// Puts a manifest or index under a tag, or under its own digest if `image` has one.
     pub async fn put(&self, image: &Reference, bytes: Bytes, media_type: &'static str) -> Result<(), Error> {
+        self.put_as(image, bytes, media_type).await
+    }
+
+    /// The same with a media type that somebody else has chosen.
+    pub async fn put_as(&self, image: &Reference, bytes: Bytes, media_type: &str) -> Result<(), Error> {
         // A digest goes where a tag would: pushed by a digest reference, the client panics when a registry
         // answers without a Location.
         let target = to_oci(image, &reference_part(image));
         self.client.store_auth_if_needed(target.resolve_registry(), &self.auth(image)).await;
-        let content_type = http::HeaderValue::from_static(media_type);
+        let content_type = http::HeaderValue::from_str(media_type)
+            .map_err(|error| Error::refused(image, format!("its media type is none: {error}")))?;
         match within(image, self.client.push_manifest_raw(&target, bytes, content_type)).await? {
             Ok(_) => Ok(()),
             Err(error) => Err(self.explain(image, &target, RegistryOperation::Push, &error).await),
         }
     }
 
+    /// The same registries, for blobs of any size: a whole blob is one request, and no answer comes before its end.
+    pub(super) fn for_bulk(&self) -> Result<Self, Error> {
+        let client = connect(ClientConfig { use_monolithic_push: true, ..config(self.plain.clone()) })?;
+        Ok(Self { client, ..self.clone() })
+    }
+
+    /// Tells the client which account to use: not all of its requests take one.
+    pub(super) async fn identify(&self, image: &Reference, target: &oci_client::Reference) {
+        self.client.store_auth_if_needed(target.resolve_registry(), &self.auth(image)).await;
+    }
+
     /// The client hides why it has no token: ask once more, and blame whoever is to blame.
-    async fn explain(
+    pub(super) async fn explain(
         &self,
         image: &Reference,
         target: &oci_client::Reference,
@@ -213,14 +252,14 @@ impl Registry {
 }
 
 /// A tag or a digest, as it stands in a URL.
-fn reference_part(image: &Reference) -> String {
+pub(super) fn reference_part(image: &Reference) -> String {
     match image.digest() {
         Some(digest) => digest.to_string(),
         None => image.tag().unwrap_or("latest").to_owned(),
     }
 }
 
-fn to_oci(image: &Reference, part: &str) -> oci_client::Reference {
+pub(super) fn to_oci(image: &Reference, part: &str) -> oci_client::Reference {
     oci_client::Reference::with_tag(
         image.registry().to_owned(),
         image.repository().to_owned(),
@@ -228,7 +267,7 @@ fn to_oci(image: &Reference, part: &str) -> oci_client::Reference {
     )
 }
 
-async fn within<T>(image: &Reference, request: impl Future<Output = T>) -> Result<T, Error> {
+pub(super) async fn within<T>(image: &Reference, request: impl Future<Output = T>) -> Result<T, Error> {
     tokio::time::timeout(REQUEST_TIMEOUT, request).await.map_err(|_| Error::timeout(image))
 }
 

@@ -58,7 +58,10 @@ impl Error {
 
 fn classify(error: &OciDistributionError) -> (Cause, String) {
     match error {
-        OciDistributionError::RequestError(error) => (Cause::Unreachable, innermost(error)),
+        OciDistributionError::RequestError(error) => match error.status() {
+            Some(status) => (of_status(status.as_u16()), format!("HTTP {status}")),
+            None => (Cause::Unreachable, innermost(error)),
+        },
         OciDistributionError::UnauthorizedError { .. } => {
             (Cause::Denied, "authentication required".to_owned())
         }

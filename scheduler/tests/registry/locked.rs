@@ -1,6 +1,5 @@
 //! A real registry behind a password: what a build's credentials are for.
 
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,66 +11,17 @@ use archyard_scheduler::credentials::Set;
 use archyard_scheduler::lock::resolve;
 use archyard_scheduler::publish::publish;
 use archyard_scheduler::registry::{Registries, Registry};
+use xtask::registry::OwnRegistry;
 
 use crate::fixture::plan;
 use crate::publish::Journal;
 
-/// `user`, whose password is `open sesame`.
-const HTPASSWD: &str = "user:$2b$05$hkdFnMe8Sp3FFIxQ5SW0Wuw3UzbSUzvRkG5A1qcLNTgy5aEkQdvDy\n";
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A registry of this test's own.
-struct Locked {
-    address: String,
-    process: Child,
-    _dir: tempfile::TempDir,
-}
-
-impl Drop for Locked {
-    fn drop(&mut self) {
-        drop(self.process.kill());
-        drop(self.process.wait());
-    }
-}
-
-async fn start() -> Locked {
-    let dir = tempfile::tempdir().unwrap();
-    let address = {
-        // Free now, and taken again at once.
-        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        socket.local_addr().unwrap().to_string()
-    };
-    let passwords = dir.path().join("htpasswd");
-    std::fs::write(&passwords, HTPASSWD).unwrap();
-    let config = format!(
-        "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {:?}\nhttp:\n  addr: {address}\n\
-         auth:\n  htpasswd:\n    realm: test\n    path: {passwords:?}\n",
-        dir.path().join("storage")
-    );
-    let file = dir.path().join("config.yml");
-    std::fs::write(&file, config).unwrap();
-    let process = Command::new("docker-registry")
-        .arg("serve")
-        .arg(&file)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("docker-registry is missing: `cargo xtask test` installs it");
-    // Held from here on: it is ended however the test ends.
-    let locked = Locked { address, process, _dir: dir };
-    for _ in 0..500 {
-        if tokio::net::TcpStream::connect(&locked.address).await.is_ok() {
-            return locked;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("the registry on {} does not answer", locked.address);
-}
 
 fn client(plan: &Plan, address: &str, password: &str) -> Registry {
     let credential = proto::RegistryCredential {
         host: address.to_owned(),
-        username: "user".to_owned(),
+        username: OwnRegistry::USER.to_owned(),
         password: password.to_owned(),
         identity_token: String::new(),
     };
@@ -81,14 +31,15 @@ fn client(plan: &Plan, address: &str, password: &str) -> Registry {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn credentials_open_it_and_nothing_else_does() {
-    let locked = start().await;
+    let locked = OwnRegistry::locked().unwrap();
     let name = format!("{}/private:1", locked.address);
     let mut plan = plan(&name, &["linux/amd64"]);
     plan.credential_hosts = vec![locked.address.clone()];
 
     // With the password the registry says that there is no such image, which it tells nobody else.
     let login = format!("docker login {}", locked.address);
-    let asked = resolve(&client(&plan, &locked.address, "open sesame"), &plan, PATIENCE).await.unwrap_err();
+    let asked =
+        resolve(&client(&plan, &locked.address, OwnRegistry::PASSWORD), &plan, PATIENCE).await.unwrap_err();
     assert_eq!(asked.code, "base_not_found", "{asked}");
     for (registry, says) in [
         (client(&plan, &locked.address, "wrong"), "does not let this account"),
@@ -124,7 +75,7 @@ async fn credentials_open_it_and_nothing_else_does() {
 
     // An index over nothing needs no images: all of the way to a moved tag is open with the password.
     let order = PublishOrder { images: Vec::new(), ..order };
-    let right = client(&plan, &locked.address, "open sesame");
+    let right = client(&plan, &locked.address, OwnRegistry::PASSWORD);
     assert!(publish(&right, &order, &Journal::default()).await.unwrap());
     let failed = publish(&wrong, &order, &Journal::default()).await.unwrap_err();
     assert_eq!((failed.retryable, failed.failure.code.as_str()), (false, "registry_denied"));

@@ -8,5 +8,6 @@ mod fixture;
 mod harness;
 mod lock;
 mod locked;
+mod promote;
 mod publish;
 mod pushed;
