@@ -9,7 +9,6 @@ pub mod client;
 pub mod farm;
 pub mod process;
 pub mod project;
-pub mod registry;
 pub mod sim;
 
 pub use farm::{Farm, Outcome};

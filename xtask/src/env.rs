@@ -148,8 +148,9 @@ impl Env {
             });
         }
         if options.registry {
+            let dir = self.place.dir.join("registry");
             self.state.registry =
-                Some(Registry { dir: self.place.dir.join("registry"), log_dir, port: 0, process: None });
+                Some(Registry { dir, log_dir, port: 0, process: None, settings: String::new() });
         }
         self.save()?;
         for index in 0..self.state.engines.len() {

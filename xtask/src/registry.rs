@@ -3,12 +3,13 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
 
 use crate::http;
 use crate::interrupt;
@@ -27,6 +28,9 @@ pub struct Registry {
     pub port: u16,
     /// Null unless running.
     pub process: Option<Process>,
+    /// Added to its configuration.
+    #[serde(default)]
+    pub settings: String,
 }
 
 impl Registry {
@@ -70,7 +74,8 @@ impl Registry {
         let storage = self.dir.join("storage");
         let text = format!(
             "version: 0.1\nlog:\n  level: warn\nstorage:\n  filesystem:\n    rootdirectory: {storage:?}\n  \
-             delete:\n    enabled: true\nhttp:\n  addr: 127.0.0.1:{port}\n"
+             delete:\n    enabled: true\nhttp:\n  addr: 127.0.0.1:{port}\n{}",
+            self.settings
         );
         fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
         let mut command = Command::new(run::tool("docker-registry")?);
@@ -89,7 +94,8 @@ impl Registry {
             if !process.is_alive() {
                 bail!("the registry ended while it came up; {}", run::log_tail(&self.log()));
             }
-            Ok(agent.get(&url).call().is_ok_and(|answer| answer.status() == 200))
+            // One that asks for a password is up too.
+            Ok(agent.get(&url).call().is_ok_and(|answer| [200, 401].contains(&answer.status().as_u16())))
         })?;
         if !ready {
             bail!("the registry does not answer after 20 s; {}", run::log_tail(&self.log()));
@@ -131,5 +137,83 @@ impl Registry {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// A registry of one test's own, gone when dropped: for tests that lock it, or end it.
+#[derive(Debug)]
+pub struct OwnRegistry {
+    /// `127.0.0.1:PORT`.
+    pub address: String,
+    registry: Registry,
+    _dir: TempDir,
+}
+
+impl OwnRegistry {
+    /// Who may use a [locked](Self::locked) one.
+    pub const USER: &str = "user";
+    /// With this.
+    pub const PASSWORD: &str = "open sesame";
+    const HASH: &str = "$2b$05$hkdFnMe8Sp3FFIxQ5SW0Wuw3UzbSUzvRkG5A1qcLNTgy5aEkQdvDy";
+
+    /// One that everybody may use.
+    ///
+    /// # Errors
+    /// As [`Registry::start`].
+    pub fn open() -> Result<Self> {
+        Self::start(|_| Ok(String::new()))
+    }
+
+    /// One that only [`Self::USER`] with [`Self::PASSWORD`] may use.
+    ///
+    /// # Errors
+    /// As [`Registry::start`].
+    pub fn locked() -> Result<Self> {
+        Self::start(|dir| {
+            let passwords = dir.join("htpasswd");
+            fs::write(&passwords, format!("{}:{}\n", Self::USER, Self::HASH))
+                .with_context(|| format!("cannot write {}", passwords.display()))?;
+            Ok(format!("auth:\n  htpasswd:\n    realm: test\n    path: {passwords:?}\n"))
+        })
+    }
+
+    fn start(settings: impl FnOnce(&Path) -> Result<String>) -> Result<Self> {
+        let dir = tempfile::tempdir().context("cannot create a folder")?;
+        let registry = Registry {
+            dir: dir.path().join("registry"),
+            log_dir: dir.path().to_path_buf(),
+            port: 0,
+            process: None,
+            settings: settings(dir.path())?,
+        };
+        let mut own = Self { address: String::new(), registry, _dir: dir };
+        own.registry.start()?;
+        own.address = own.registry.address();
+        Ok(own)
+    }
+
+    /// Ends it as a crash would.
+    pub fn kill(&mut self) {
+        self.registry.kill();
+    }
+}
+
+impl Drop for OwnRegistry {
+    fn drop(&mut self) {
+        self.registry.kill();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_locked_registry_asks_for_its_password() {
+        let status = |registry: &OwnRegistry| {
+            http::agent().get(format!("http://{}/v2/", registry.address)).call().unwrap().status()
+        };
+        let (open, locked) = (OwnRegistry::open().unwrap(), OwnRegistry::locked().unwrap());
+        assert_eq!((status(&open).as_u16(), status(&locked).as_u16()), (200, 401));
     }
 }

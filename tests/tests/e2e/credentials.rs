@@ -6,8 +6,8 @@ use std::path::Path;
 
 use archyard_tests::farm::{Outcome, finish};
 use archyard_tests::project::unique;
-use archyard_tests::registry::{OwnRegistry, PASSWORD, USER};
 use archyard_tests::{Farm, Project};
+use xtask::registry::OwnRegistry;
 
 /// `user:open sesame` as Docker keeps it.
 const ENCODED: &str = "dXNlcjpvcGVuIHNlc2FtZQ==";
@@ -31,7 +31,7 @@ fn push(farm: &Farm, registry: &OwnRegistry, config: &str, helpers: &Path) -> Ou
 
 #[test]
 fn the_users_docker_configuration_is_honoured() {
-    let registry = OwnRegistry::locked();
+    let registry = OwnRegistry::locked().unwrap();
     let farm = Farm::start(1);
     let config = format!("{{\"auths\": {{\"{}\": {{\"auth\": \"{ENCODED}\"}}}}}}", registry.address);
     push(&farm, &registry, &config, Path::new("/nonexistent")).expect(0);
@@ -40,11 +40,15 @@ fn the_users_docker_configuration_is_honoured() {
 
 #[test]
 fn credential_helpers_are_honoured() {
-    let registry = OwnRegistry::locked();
+    let registry = OwnRegistry::locked().unwrap();
     let farm = Farm::start(1);
     let helpers = tempfile::tempdir().unwrap();
     let helper = helpers.path().join("docker-credential-forged");
-    let answer = format!("{{\"ServerURL\":\"x\",\"Username\":\"{USER}\",\"Secret\":\"{PASSWORD}\"}}");
+    let answer = format!(
+        "{{\"ServerURL\":\"x\",\"Username\":\"{}\",\"Secret\":\"{}\"}}",
+        OwnRegistry::USER,
+        OwnRegistry::PASSWORD
+    );
     std::fs::write(&helper, format!("#!/bin/sh\ncat >/dev/null\necho '{answer}'\n")).unwrap();
     std::fs::set_permissions(&helper, Permissions::from_mode(0o755)).unwrap();
     let config = format!("{{\"credHelpers\": {{\"{}\": \"forged\"}}}}", registry.address);
@@ -63,7 +67,7 @@ fn assert_nowhere(farm: &Farm) {
                 folders.push(entry.path());
             } else if kind.is_file() {
                 let bytes = std::fs::read(entry.path()).unwrap_or_default();
-                for secret in [PASSWORD.as_bytes(), ENCODED.as_bytes()] {
+                for secret in [OwnRegistry::PASSWORD.as_bytes(), ENCODED.as_bytes()] {
                     let found = bytes.windows(secret.len()).any(|window| window == secret);
                     assert!(!found, "{} holds the secret", entry.path().display());
                 }

@@ -7,9 +7,9 @@ use std::time::Duration;
 use archyard_tests::farm::{PATIENCE, finish};
 use archyard_tests::process::{self, wait_for};
 use archyard_tests::project::unique;
-use archyard_tests::registry::OwnRegistry;
 use archyard_tests::{Farm, Project};
 use xtask::env::{Options, Scratch};
+use xtask::registry::OwnRegistry;
 
 /// A small file system of its own, gone when dropped.
 struct SmallDisk(tempfile::TempDir);
@@ -242,7 +242,7 @@ fn a_file_that_changes_while_it_is_sent_is_named() {
 
 #[test]
 fn a_registry_that_denies_is_named_with_the_remedy() {
-    let registry = OwnRegistry::locked();
+    let registry = OwnRegistry::locked().unwrap();
     let farm = Farm::start(1);
     let name = format!("{}/{}:v1", registry.address, unique("denied"));
     let project = Project::new(&format!("FROM BASE\nRUN echo {}\n", unique("denied")));
@@ -253,7 +253,7 @@ fn a_registry_that_denies_is_named_with_the_remedy() {
 
 #[test]
 fn a_registry_gone_before_the_push_is_an_infrastructure_failure() {
-    let mut registry = OwnRegistry::start("");
+    let mut registry = OwnRegistry::open().unwrap();
     let farm = Farm::start(1);
     let marker = unique("gone");
     let name = format!("{}/{marker}:v1", registry.address);
