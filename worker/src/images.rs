@@ -121,6 +121,16 @@ mod tests {
         ) -> Result<Built, BuildError> {
             unreachable!("a sweep does not build")
         }
+        async fn files(
+            &self,
+            _: BuildRequest,
+            _: Arc<dyn Source>,
+            _: mpsc::Sender<bytes::Bytes>,
+            _: mpsc::Sender<LogFrame>,
+            _: CancellationToken,
+        ) -> Result<(), BuildError> {
+            unreachable!("a sweep does not send files")
+        }
         async fn describe(&self, _: Sha256) -> Result<ImageConfig, EngineError> {
             unreachable!("a sweep does not describe")
         }

@@ -11,6 +11,7 @@ pub mod cache;
 pub mod config;
 pub mod engine;
 mod excerpt;
+pub mod handover;
 mod images;
 pub mod inspect;
 pub mod layout;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use archyard_model::Sha256;
 use archyard_proto::v1::LogFrame;
 use bollard_buildkit_proto::moby::buildkit::v1::{SolveResponse, StatusRequest, StatusResponse};
+use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -18,7 +19,7 @@ use super::dial::Endpoint;
 use super::failure::judge;
 use super::progress::Progress;
 use super::session::{self, Dockerfile, Files, Served, Session};
-use super::solve::{dockerfile_name, solve_request};
+use super::solve::{self, dockerfile_name, solve_request};
 use super::{BuildError, BuildRequest, Built, EngineError, Source};
 
 /// The rest of the progress, once the Solve has ended. BuildKit sends it at once; a hanging one is given up.
@@ -40,38 +41,25 @@ pub(super) async fn build(
     progress: mpsc::Sender<LogFrame>,
     cancel: CancellationToken,
 ) -> Result<Built, BuildError> {
-    let dockerfile = Dockerfile::new(dockerfile_name(&request), request.dockerfile.clone());
-    let files = Arc::new(Files::new(source, dockerfile));
-    let served = Served {
-        id: request.build_ref.clone(),
-        shared_key: request.shared_key.clone(),
-        files: files.clone(),
-        credentials: request.credentials.clone(),
-    };
-    let connected = async { tokio::try_join!(Control::connect(endpoint), Session::open(endpoint, served)) };
-    let (control, _session) = tokio::select! {
-        biased;
-        () = cancel.cancelled() => return Err(BuildError::Canceled),
-        connected = connected => connected.map_err(|error| unreachable(&error))?,
-    };
-    let mut watch = Watch { endpoint, progress: Progress::default(), sink: progress, cancel };
-    let solved = watch.solve(&control, &request).await?;
-    match solved {
-        Ok(response) => {
-            let (steps, cached_steps) = watch.progress.counts();
-            let told = |name: &str| response.get_ref().exporter_response.get(name)?.parse::<Sha256>().ok();
-            let image = told(IMAGE).ok_or_else(|| watch.lost("BuildKit named no image"))?;
-            Ok(Built { image, config: told(CONFIG), steps, cached_steps })
-        }
-        Err(status) if is_transport(&status) || control.is_closed() => Err(watch.lost(status.message())),
-        Err(status) if status.message().contains("context canceled") => {
-            Err(watch.lost("the Engine stopped the build; is it shutting down?"))
-        }
-        Err(status) => Err(match files.failure() {
-            Some(reason) => infrastructure("context_unreadable", reason),
-            None => judge(&status, &watch.progress, &request),
-        }),
-    }
+    let mut watch = Watch::new(endpoint, solve::IMAGE, progress, cancel);
+    let response = watch.solved(&request, source, None).await?;
+    let (steps, cached_steps) = watch.progress.counts();
+    let told = |name: &str| response.exporter_response.get(name)?.parse::<Sha256>().ok();
+    let image = told(IMAGE).ok_or_else(|| watch.lost("BuildKit named no image"))?;
+    Ok(Built { image, config: told(CONFIG), steps, cached_steps })
+}
+
+/// Sends files; see [`super::Engine::files`].
+pub(super) async fn files(
+    endpoint: &Endpoint,
+    request: BuildRequest,
+    source: Arc<dyn Source>,
+    sink: mpsc::Sender<Bytes>,
+    progress: mpsc::Sender<LogFrame>,
+    cancel: CancellationToken,
+) -> Result<(), BuildError> {
+    let mut watch = Watch::new(endpoint, solve::FILES, progress, cancel);
+    watch.solved(&request, source, Some(sink)).await.map(drop)
 }
 
 /// What BuildKit answered.
@@ -80,16 +68,63 @@ type Solved = Result<Response<SolveResponse>, Status>;
 /// A build that is being watched.
 struct Watch<'a> {
     endpoint: &'a Endpoint,
+    exporter: &'static str,
     progress: Progress,
     sink: mpsc::Sender<LogFrame>,
     cancel: CancellationToken,
 }
 
-impl Watch<'_> {
+impl<'a> Watch<'a> {
+    fn new(
+        endpoint: &'a Endpoint,
+        exporter: &'static str,
+        sink: mpsc::Sender<LogFrame>,
+        cancel: CancellationToken,
+    ) -> Self {
+        Self { endpoint, exporter, progress: Progress::default(), sink, cancel }
+    }
+
+    /// One Solve with a session of its own, and what BuildKit answered.
+    async fn solved(
+        &mut self,
+        request: &BuildRequest,
+        source: Arc<dyn Source>,
+        sink: Option<mpsc::Sender<Bytes>>,
+    ) -> Result<SolveResponse, BuildError> {
+        let dockerfile = Dockerfile::new(dockerfile_name(request), request.dockerfile.clone());
+        let files = Arc::new(Files::new(source, dockerfile));
+        let served = Served {
+            id: request.build_ref.clone(),
+            shared_key: request.shared_key.clone(),
+            files: files.clone(),
+            credentials: request.credentials.clone(),
+            sink,
+        };
+        let endpoint = self.endpoint;
+        let connected =
+            async { tokio::try_join!(Control::connect(endpoint), Session::open(endpoint, served)) };
+        let (control, _session) = tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => return Err(BuildError::Canceled),
+            connected = connected => connected.map_err(|error| unreachable(&error))?,
+        };
+        match self.solve(&control, request).await? {
+            Ok(response) => Ok(response.into_inner()),
+            Err(status) if is_transport(&status) || control.is_closed() => Err(self.lost(status.message())),
+            Err(status) if status.message().contains("context canceled") => {
+                Err(self.lost("the Engine stopped the build; is it shutting down?"))
+            }
+            Err(status) => Err(match files.failure() {
+                Some(reason) => infrastructure("context_unreadable", reason),
+                None => judge(&status, &self.progress, request),
+            }),
+        }
+    }
+
     /// Runs the Solve and tells its progress, all of it, until both have ended.
     async fn solve(&mut self, control: &Control, request: &BuildRequest) -> Result<Solved, BuildError> {
         let build_ref = request.build_ref.clone();
-        let solve = solve_request(request, session::session_id(&build_ref));
+        let solve = solve_request(request, session::session_id(&build_ref), self.exporter);
         let (mut solver, cancel) = (control.client(), self.cancel.clone());
         // A task of its own: whoever reads the progress may be slow, and must not delay a stop.
         let mut solving = JoinSet::new();

@@ -8,6 +8,7 @@ use bollard::errors::Error;
 use bollard::query_parameters::RemoveImageOptionsBuilder;
 use bollard::{API_DEFAULT_VERSION, Docker};
 use bollard_buildkit_proto::moby::buildkit::v1::PruneRequest;
+use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -83,6 +84,17 @@ impl Engine for DockerEngine {
         cancel: CancellationToken,
     ) -> Result<Built, BuildError> {
         build::build(&self.endpoint, request, source, progress, cancel).await
+    }
+
+    async fn files(
+        &self,
+        request: BuildRequest,
+        source: Arc<dyn Source>,
+        sink: mpsc::Sender<Bytes>,
+        progress: mpsc::Sender<LogFrame>,
+        cancel: CancellationToken,
+    ) -> Result<(), BuildError> {
+        build::files(&self.endpoint, request, source, sink, progress, cancel).await
     }
 
     async fn describe(&self, image: Sha256) -> Result<ImageConfig, EngineError> {

@@ -41,6 +41,7 @@ use std::sync::Arc;
 
 use archyard_model::Sha256;
 use archyard_proto::v1::LogFrame;
+use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -66,6 +67,18 @@ pub trait Engine: Send + Sync {
         progress: mpsc::Sender<LogFrame>,
         cancel: CancellationToken,
     ) -> impl Future<Output = Result<Built, BuildError>> + Send;
+
+    /// Sends the root file system of a build as a tar, in pieces, to `sink`. A build that was just made comes from the
+    /// cache; give it another [`build_ref`](BuildRequest::build_ref). Not whole unless this returns `Ok`; a dropped
+    /// receiver is an error. Else as [`build`](Self::build).
+    fn files(
+        &self,
+        request: BuildRequest,
+        source: Arc<dyn Source>,
+        sink: mpsc::Sender<Bytes>,
+        progress: mpsc::Sender<LogFrame>,
+        cancel: CancellationToken,
+    ) -> impl Future<Output = Result<(), BuildError>> + Send;
 
     /// What the Engine says of an image: cheap, for nothing is taken out.
     fn describe(&self, image: Sha256) -> impl Future<Output = Result<ImageConfig, EngineError>> + Send;

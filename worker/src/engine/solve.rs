@@ -1,4 +1,5 @@
-//! What BuildKit is asked to do: one Solve with the Dockerfile frontend, its result left in the Engine's store.
+//! What BuildKit is asked to do: one Solve with the Dockerfile frontend, its result left in the Engine's
+//! store, or sent back as files.
 
 use std::collections::HashMap;
 
@@ -10,18 +11,23 @@ use super::BuildRequest;
 const CACHE_NAMESPACE: &str = "build-arg:BUILDKIT_CACHE_MOUNT_NS";
 
 /// The Solve for a request whose session is called `session`.
-pub(super) fn solve_request(request: &BuildRequest, session: String) -> SolveRequest {
+pub(super) fn solve_request(request: &BuildRequest, session: String, exporter: &str) -> SolveRequest {
     SolveRequest {
         r#ref: request.build_ref.clone(),
         session,
         frontend: "dockerfile.v0".to_owned(),
         frontend_attrs: frontend_attributes(request),
         // The newer list of exporters is ignored without error by 20.10.
-        exporter_deprecated: "moby".to_owned(),
+        exporter_deprecated: exporter.to_owned(),
         exporter_attrs_deprecated: HashMap::new(),
         ..SolveRequest::default()
     }
 }
+
+/// The exporter that leaves an image in the Engine's store.
+pub(super) const IMAGE: &str = "moby";
+/// The one that sends the root file system back, as a tar.
+pub(super) const FILES: &str = "tar";
 
 /// The name the session serves the Dockerfile under: the last component of the user's.
 pub(super) fn dockerfile_name(request: &BuildRequest) -> &str {
@@ -80,7 +86,7 @@ mod tests {
     #[test]
     fn says_what_was_asked_and_nothing_else() {
         let mut asked = request();
-        let attributes = solve_request(&asked, "s".to_owned()).frontend_attrs;
+        let attributes = solve_request(&asked, "s".to_owned(), IMAGE).frontend_attrs;
         let plain = [(CACHE_NAMESPACE, "ours"), ("filename", "app.Dockerfile"), ("platform", "linux/arm/v7")];
         assert_eq!(attributes, HashMap::from(plain.map(|(name, value)| (name.to_owned(), value.to_owned()))));
 
@@ -88,7 +94,7 @@ mod tests {
         asked.pull = true;
         asked.target = Some("t".to_owned());
         asked.labels.insert("l".to_owned(), "1".to_owned());
-        let attributes = solve_request(&asked, "s".to_owned()).frontend_attrs;
+        let attributes = solve_request(&asked, "s".to_owned(), IMAGE).frontend_attrs;
         for (name, value) in
             [("no-cache", ""), ("image-resolve-mode", "pull"), ("target", "t"), ("label:l", "1")]
         {

@@ -5,6 +5,7 @@
 //! folder alone. It depends on no other process of the farm: agent and scheduler may die and come back while it
 //! builds. It does not decide whether its attempt is tried again, and it is never asked for anything.
 
+mod handover;
 mod log;
 mod order;
 mod phases;

@@ -7,6 +7,7 @@ use archyard_model::{Failure, FailureClass, ImageResult, Output, limits};
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
+use super::handover;
 use super::log::Log;
 use super::order::Order;
 use super::smoke;
@@ -34,11 +35,9 @@ pub(super) async fn run(
     let context = Arc::new(context);
     // The Engine has enough to do before it asks for the context's files.
     let read = async { context.read().await.map_err(CacheError::into_failure) };
-    let build = engine.build(request, context.clone(), log.sender(), cancel.clone());
+    let build = engine.build(request.clone(), context.clone(), log.sender(), cancel.clone());
     let build = async { build.await.map_err(BuildError::into_failure) };
     let ((), built) = tokio::try_join!(read, build)?;
-    // To free many thousand entries takes a while, and nobody is to wait for it.
-    drop(tokio::task::spawn_blocking(move || drop(context)));
     images.keep(built.image);
     tracing::info!(image = %built.image, steps = built.steps, cached = built.cached_steps, "built");
 
@@ -50,12 +49,13 @@ pub(super) async fn run(
             Ok(ImageResult { config_digest, ..ImageResult::default() })
         }
         Output::Push | Output::Candidate => push(order, &engine, &built, credentials, log, cancel).await,
-        Output::Oci | Output::Load | Output::Local | Output::Tar => Err(Failure::new(
-            FailureClass::User,
-            "output_unsupported",
-            "this worker hands images to registries only; build with --push, or without an output",
-        )),
+        Output::Oci | Output::Load => handover::image(order, &engine, &built, log, cancel).await,
+        Output::Local | Output::Tar => {
+            handover::files(order, &engine, request, context.clone(), &built, log, cancel).await
+        }
     };
+    // To free many thousand entries takes a while, and nobody is to wait for it.
+    drop(tokio::task::spawn_blocking(move || drop(context)));
     Ok(ImageResult { smoke, ..image? })
 }
 

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use archyard_model::Sha256;
+use archyard_model::build::PushedManifest;
 use oci_spec::image::{Descriptor, ImageManifest, ImageManifestBuilder, MediaType, SCHEMA_VERSION};
 use serde::Serialize;
 
 use super::blame::Error;
-use super::cache::{Image, sha256};
+use super::cache::{Image, Layer, sha256};
+use crate::engine::{PushError, Taken, TakenLayer};
 
 /// What registries are told it is.
 pub(super) const MEDIA_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -49,13 +51,37 @@ impl Manifest {
     }
 }
 
+impl Taken {
+    /// The manifest that a push of this image with these annotations would leave in a registry, and its bytes.
+    ///
+    /// # Errors
+    /// When the image's own parts make none.
+    pub fn manifest(
+        &self,
+        annotations: &BTreeMap<String, String>,
+    ) -> Result<(PushedManifest, Vec<u8>), PushError> {
+        let layer = |layer: &TakenLayer| Layer {
+            diff_id: layer.diff_id,
+            digest: layer.digest,
+            size_bytes: layer.size_bytes,
+        };
+        let image = Image {
+            config_digest: self.config_digest,
+            config: self.config.clone(),
+            layers: self.layers.iter().map(layer).collect(),
+        };
+        let Manifest { digest, bytes } = Manifest::of(&image, annotations).map_err(|error| error.blame())?;
+        let manifest = PushedManifest { digest, size: bytes.len() as u64, media_type: MEDIA_TYPE.to_owned() };
+        Ok((manifest, bytes))
+    }
+}
+
 fn wrong(error: impl std::fmt::Display) -> Error {
     Error::Archive(format!("no manifest can be made of it: {error}"))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::cache::Layer;
     use super::*;
 
     const BARE: &str = concat!(

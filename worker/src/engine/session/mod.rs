@@ -4,6 +4,7 @@
 //! build and ends when it is dropped.
 
 mod credentials;
+mod filesend;
 mod filesync;
 mod router;
 mod selection;
@@ -13,9 +14,11 @@ mod wire;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use hyper::server::conn::http2;
 use hyper_util::rt::TokioTimer;
+use tokio::sync::mpsc;
 
 pub(super) use filesync::{Dockerfile, Files};
 
@@ -23,12 +26,14 @@ use super::dial::Endpoint;
 use super::tasks::Tasks;
 use super::{Credential, EngineError};
 use credentials::Credentials;
+use filesend::Sent;
 use router::Router;
 
 /// Every method that is served; BuildKit asks for no other.
 const METHODS: &[&str] = &[
     "/grpc.health.v1.Health/Check",
     "/moby.filesync.v1.FileSync/DiffCopy",
+    "/moby.filesync.v1.FileSend/DiffCopy",
     "/moby.filesync.v1.Auth/Credentials",
     "/moby.buildkit.secrets.v1.Secrets/GetSecret",
     "/moby.sshforward.v1.SSH/CheckAgent",
@@ -51,6 +56,8 @@ pub(super) struct Served {
     pub(super) files: Arc<Files>,
     /// For private bases.
     pub(super) credentials: Vec<Credential>,
+    /// Takes what the Solve sends back, where it is asked to.
+    pub(super) sink: Option<mpsc::Sender<Bytes>>,
 }
 
 impl Session {
@@ -58,8 +65,8 @@ impl Session {
     pub(super) async fn open(endpoint: &Endpoint, served: Served) -> Result<Self, EngineError> {
         let upgraded = endpoint.upgrade("/session", headers(&served)).await?;
         let tasks = Tasks::new();
-        let router =
-            Router::new(served.files, Arc::new(Credentials::new(served.credentials)), tasks.spawner());
+        let credentials = Arc::new(Credentials::new(served.credentials));
+        let router = Router::new(served.files, credentials, Sent(served.sink), tasks.spawner());
         let connection =
             http2::Builder::new(tasks.spawner()).timer(TokioTimer::new()).serve_connection(upgraded, router);
         tasks.spawner().spawn(connection);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bollard_buildkit_proto::moby::buildkit::secrets::v1::secrets_server::SecretsServer;
 use bollard_buildkit_proto::moby::filesync::v1::auth_server::AuthServer;
+use bollard_buildkit_proto::moby::filesync::v1::file_send_server::FileSendServer;
 use bollard_buildkit_proto::moby::sshforward::v1::ssh_server::SshServer;
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -16,6 +17,7 @@ use tonic_health::pb::health_server::HealthServer;
 use tower_service::Service as _;
 
 use super::credentials::Credentials;
+use super::filesend::Sent;
 use super::filesync::{self, Files};
 use super::unavailable::{Alive, NoAgent, NoSecrets};
 use crate::engine::tasks::Spawner;
@@ -26,17 +28,24 @@ pub(super) struct Router {
     files: Arc<Files>,
     spawner: Spawner,
     auth: AuthServer<Credentials>,
+    sent: FileSendServer<Sent>,
     health: HealthServer<Alive>,
     secrets: SecretsServer<NoSecrets>,
     ssh: SshServer<NoAgent>,
 }
 
 impl Router {
-    pub(super) fn new(files: Arc<Files>, credentials: Arc<Credentials>, spawner: Spawner) -> Self {
+    pub(super) fn new(
+        files: Arc<Files>,
+        credentials: Arc<Credentials>,
+        sent: Sent,
+        spawner: Spawner,
+    ) -> Self {
         Self {
             files,
             spawner,
             auth: AuthServer::from_arc(credentials),
+            sent: FileSendServer::new(sent),
             health: HealthServer::new(Alive),
             secrets: SecretsServer::new(NoSecrets),
             ssh: SshServer::new(NoAgent),
@@ -56,6 +65,7 @@ impl hyper::service::Service<Request<Incoming>> for Router {
                 let (files, spawner) = (self.files.clone(), self.spawner.clone());
                 Box::pin(async move { Ok(filesync::serve(files, spawner, request).await) })
             }
+            "/moby.filesync.v1.FileSend" => self.sent.clone().call(request),
             "/moby.filesync.v1.Auth" => self.auth.clone().call(request),
             "/grpc.health.v1.Health" => self.health.clone().call(request),
             "/moby.buildkit.secrets.v1.Secrets" => self.secrets.clone().call(request),
