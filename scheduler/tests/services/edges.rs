@@ -34,7 +34,7 @@ async fn a_bad_plan_names_field_value_and_remedy() {
         ("plan.tags", "-t", proto::Plan { output: proto::OutputKind::Push.into(), ..good.clone() }),
         ("plan.tags[0]", "lowercase", proto::Plan { tags: vec!["UPPER/x:1".to_owned()], ..good.clone() }),
         ("plan.project", "--project", proto::Plan { project: "../x".to_owned(), ..good.clone() }),
-        ("plan.output", "CHECK or PUSH", proto::Plan { output: 0, ..good.clone() }),
+        ("plan.output", "CHECK, PUSH", proto::Plan { output: 0, ..good.clone() }),
         ("plan", "1048576", proto::Plan { dockerfile_name: "x".repeat(limits::PLAN_BYTES), ..good.clone() }),
     ] {
         let status = farm.submit_plan("r1", bad).await.unwrap_err();
