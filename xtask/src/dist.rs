@@ -112,6 +112,9 @@ pub fn build(arch: Arch, profile: &str, install: bool) -> Result<PathBuf> {
     let mut cargo = lint::cargo_command(&["zigbuild", "--locked", "--package", "archyard"]);
     cargo.args(["--profile", profile, "--target", arch.target(), "--target-dir"]).arg(&target_dir);
     cargo.env("PATH", wheels::search_path(&bin)?).env("CARGO_ENCODED_RUSTFLAGS", remapped()?);
+    for (variable, name) in [("ZIG_GLOBAL_CACHE_DIR", "zig"), ("CARGO_ZIGBUILD_CACHE_DIR", "zigbuild")] {
+        cargo.env(variable, workspace::cache().join(name));
+    }
     // Ours stand in the one above.
     run::shown(cargo.env_remove("RUSTFLAGS"))?;
 
