@@ -47,6 +47,9 @@ pub struct Assignment {
     /// Cancel when standard input ends: the agent's death is then the attempt's.
     #[prost(bool, tag = "10")]
     pub tethered: bool,
+    /// The Engine takes a source policy: the lock is given to it, and the Dockerfile as its user wrote it.
+    #[prost(bool, tag = "11")]
+    pub source_policy: bool,
 }
 
 /// What a runner that was started ahead of its attempt reads first, length-delimited; credentials follow.

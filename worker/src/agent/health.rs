@@ -9,7 +9,7 @@ use tokio::sync::{Notify, watch};
 
 use super::Shared;
 use crate::backoff::Backoff;
-use crate::engine::{Engine as _, Probe};
+use crate::engine::{Engine as _, Feature, Probe};
 
 /// Between two questions to an Engine that is well.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -33,6 +33,8 @@ pub(super) struct State {
     pub(super) description: String,
     /// Why no lease is wanted; empty when all is well.
     pub(super) problem: String,
+    /// Whether it takes a source policy, as far as it ever answered.
+    pub(super) source_policy: bool,
 }
 
 impl Health {
@@ -102,7 +104,8 @@ fn well_or_not(shared: &Shared, probe: &Probe) {
     if !problem.is_empty() {
         return unwell(shared, &problem);
     }
-    if shared.health.set(State { description, problem }) {
+    let source_policy = probe.has(Feature::SourcePolicy);
+    if shared.health.set(State { description, problem, source_policy }) {
         tracing::info!(worker = %shared.config.name, engine = probe.describe(), id = probe.id, "the Engine answers");
         for limitation in probe.limitations() {
             tracing::info!(worker = %shared.config.name, "{limitation}");
@@ -114,8 +117,8 @@ fn unwell(shared: &Shared, problem: &str) {
     // An Engine's own words may be many; a heartbeat takes one line.
     let problem = problem.lines().next().unwrap_or_default();
     let problem = problem.chars().take(PROBLEM_CHARS).collect::<String>();
-    let description = shared.health.state().description;
-    if shared.health.set(State { description, problem: problem.clone() }) {
+    let state = State { problem: problem.clone(), ..shared.health.state() };
+    if shared.health.set(state) {
         tracing::warn!(worker = %shared.config.name, "no lease is taken: {problem}");
     }
 }
@@ -143,7 +146,7 @@ mod tests {
     #[test]
     fn only_news_is_told() {
         let health = Health::unknown();
-        let state = State { description: "x".to_owned(), problem: String::new() };
+        let state = State { description: "x".to_owned(), ..State::default() };
         assert!(health.set(state.clone()) && !health.set(state));
     }
 }

@@ -40,6 +40,7 @@ pub(super) fn assignment(
         slot,
         layer_cache_bytes: config.layer_cache_bytes,
         tethered: config.on_exit == OnExit::Stop,
+        source_policy: shared.health.state().source_policy,
     }
 }
 

@@ -18,6 +18,7 @@ mod error;
 mod excerpt;
 mod export;
 mod failure;
+mod policy;
 mod probe;
 mod progress;
 mod request;
@@ -32,7 +33,7 @@ pub use error::{BuildError, EngineError, PushError};
 pub use export::{LayerObserver, Observer};
 pub use probe::{Feature, Probe, ProbeError};
 pub use request::{
-    BuildRequest, Built, Credential, ImageConfig, PushRequest, Pushed, TakeRequest, Taken, TakenLayer,
+    BuildRequest, Built, Credential, ImageConfig, Pin, PushRequest, Pushed, TakeRequest, Taken, TakenLayer,
 };
 pub use source::Source;
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use archyard_model::build::PushedManifest;
-use archyard_model::{Platform, Sha256};
+use archyard_model::{Platform, Reference, Sha256};
 use bytes::Bytes;
 use secrecy::SecretString;
 
@@ -18,8 +18,11 @@ pub struct BuildRequest {
     pub build_ref: String,
     /// What to build for.
     pub platform: Platform,
-    /// The Dockerfile's bytes, its bases already pinned.
+    /// The Dockerfile's bytes; its bases are pinned in it, or by `pins`.
     pub dockerfile: Bytes,
+    /// What the Engine is to take for the images that the Dockerfile names. Only for an Engine that has
+    /// [`SourcePolicy`](super::Feature::SourcePolicy): others would build from whatever the names mean now.
+    pub pins: Vec<Pin>,
     /// The same as its user wrote it: what failures show.
     pub written: Bytes,
     /// As the user named it; its last component is what BuildKit's messages show.
@@ -41,6 +44,15 @@ pub struct BuildRequest {
     pub shared_key: String,
     /// For pulling private bases.
     pub credentials: Vec<Credential>,
+}
+
+/// An image, and what it is locked to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pin {
+    /// As it is named, in full.
+    pub image: Reference,
+    /// Its content.
+    pub digest: Sha256,
 }
 
 /// What a build left in the Engine's store.

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use bollard_buildkit_proto::moby::buildkit::v1::SolveRequest;
 
 use super::BuildRequest;
+use super::policy::source_policy;
 
 /// A caller's own cache namespace must not win over ours: it separates projects that share an Engine.
 const CACHE_NAMESPACE: &str = "build-arg:BUILDKIT_CACHE_MOUNT_NS";
@@ -20,6 +21,7 @@ pub(super) fn solve_request(request: &BuildRequest, session: String, exporter: &
         // The newer list of exporters is ignored without error by 20.10.
         exporter_deprecated: exporter.to_owned(),
         exporter_attrs_deprecated: HashMap::new(),
+        source_policy: source_policy(&request.pins),
         ..SolveRequest::default()
     }
 }
@@ -70,6 +72,7 @@ mod tests {
             build_ref: "b".to_owned(),
             platform: "linux/arm/v7".parse().unwrap(),
             dockerfile: bytes::Bytes::new(),
+            pins: Vec::new(),
             written: bytes::Bytes::new(),
             dockerfile_name: "docker/app.Dockerfile".to_owned(),
             target: None,

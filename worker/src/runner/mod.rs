@@ -9,6 +9,7 @@ mod handover;
 mod log;
 mod order;
 mod phases;
+mod pins;
 mod signals;
 mod smoke;
 

@@ -27,6 +27,7 @@ pub(super) struct Order {
     pub(super) slot: u32,
     pub(super) layer_cache_bytes: u64,
     pub(super) tethered: bool,
+    pub(super) source_policy: bool,
 }
 
 /// An order that cannot be followed.
@@ -71,6 +72,7 @@ impl Order {
             slot: told.slot,
             layer_cache_bytes: told.layer_cache_bytes,
             tethered: told.tethered,
+            source_policy: told.source_policy,
         })
     }
 }

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::handover;
 use super::log::Log;
 use super::order::Order;
+use super::pins::pinned;
 use super::smoke;
 use crate::cache::{Cache, CacheError, Context, Downloads};
 use crate::engine::{
@@ -84,10 +85,12 @@ async fn bring(order: &Order, log: &Log, cancel: &CancellationToken) -> Result<(
 fn request(order: &Order, written: Bytes, credentials: Vec<Credential>) -> BuildRequest {
     let spec = &order.spec;
     let namespace = format!("{}/{}", spec.pool, spec.project);
+    let (dockerfile, pins) = pinned(spec, &written, order.source_policy);
     BuildRequest {
         build_ref: order.attempt.file_name(),
         platform: spec.platform.clone(),
-        dockerfile: spec.pin(&written).into(),
+        dockerfile,
+        pins,
         written,
         dockerfile_name: spec.dockerfile_name.clone(),
         target: spec.target.clone(),

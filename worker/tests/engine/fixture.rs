@@ -206,6 +206,7 @@ pub(crate) fn request(dockerfile: &str) -> BuildRequest {
         build_ref: unique("build"),
         platform: "linux/amd64".parse().unwrap(),
         dockerfile: dockerfile.to_owned().into(),
+        pins: Vec::new(),
         written: dockerfile.to_owned().into(),
         dockerfile_name: "Dockerfile".to_owned(),
         target: None,

@@ -9,6 +9,7 @@ mod fixture;
 mod build;
 mod context;
 mod door;
+mod pins;
 mod push;
 mod registries;
 mod run;

@@ -161,7 +161,7 @@ mod tests {
     fn hostile_blobs_are_refused_and_nothing_is_remembered_of_them() {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::open(folder.path()).unwrap();
-        let good = gzip(&[7; 100_000], 6);
+        let good = gzip(&vec![7; 100_000], 6);
         let mut flipped = good.clone();
         let middle = flipped.len() / 2;
         flipped[middle] ^= 0xff;

@@ -62,9 +62,19 @@ pub(super) struct Image {
     pub(super) layers: Vec<Layer>,
 }
 
+/// The config behind an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Config {
+    pub(super) digest: Sha256,
+    /// Byte for byte as the Engine has it.
+    pub(super) bytes: Vec<u8>,
+    /// From the lowest.
+    pub(super) diff_ids: Vec<Sha256>,
+}
+
 /// The part of an image's config that names its layers.
 #[derive(Deserialize)]
-struct Config {
+struct Document {
     rootfs: RootFs,
 }
 
@@ -83,29 +93,30 @@ impl Cache {
         Ok(Self { root: root.to_owned() })
     }
 
-    /// The config of the image that an Engine calls `name`, its digest, and its layers' diff ids.
-    pub(super) fn config(&self, name: Sha256) -> io::Result<Option<(Sha256, Vec<u8>, Vec<Sha256>)>> {
+    /// The config of the image that an Engine calls `name`.
+    pub(super) fn config(&self, name: Sha256) -> io::Result<Option<Config>> {
         let digest = self.read("images", name).unwrap_or(name);
         let path = self.path("blobs", digest);
-        let config = match fs::read(&path) {
-            Ok(config) => config,
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
         // A config that is not what its name says is as good as none.
-        let Ok(parsed) = serde_json::from_slice::<Config>(&config) else { return Ok(None) };
-        if sha256(&config) != digest {
+        let Ok(parsed) = serde_json::from_slice::<Document>(&bytes) else { return Ok(None) };
+        if sha256(&bytes) != digest {
             return Ok(None);
         }
         touch(&path);
-        Ok(Some((digest, config, parsed.rootfs.diff_ids)))
+        Ok(Some(Config { digest, bytes, diff_ids: parsed.rootfs.diff_ids }))
     }
 
     /// All of an image, if its config and its layers' digests are known; the layers' bytes may not be here.
     pub(super) fn image(&self, name: Sha256) -> io::Result<Option<Image>> {
-        let Some((config_digest, config, diff_ids)) = self.config(name)? else { return Ok(None) };
-        let layers = diff_ids.into_iter().map(|diff_id| self.layer(diff_id)).collect::<Option<Vec<_>>>();
-        Ok(layers.map(|layers| Image { config_digest, config, layers }))
+        let Some(config) = self.config(name)? else { return Ok(None) };
+        let layers =
+            config.diff_ids.into_iter().map(|diff_id| self.layer(diff_id)).collect::<Option<Vec<_>>>();
+        Ok(layers.map(|layers| Image { config_digest: config.digest, config: config.bytes, layers }))
     }
 
     /// What is known of a layer.

@@ -67,7 +67,8 @@ pub(super) async fn push(
 ) -> Result<Pushed, PushError> {
     let name = format!("pushing to {}", request.repositories.join(", "));
     let told = Told::begin(progress, "push", name).await;
-    finish(&told, push_all(engine, &request, &told), &cancel).await
+    // On the heap: what all that speaks to registries has to remember is large.
+    finish(&told, Box::pin(push_all(engine, &request, &told)), &cancel).await
 }
 
 /// Does the work unless it is canceled, and tells its end.

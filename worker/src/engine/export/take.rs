@@ -54,17 +54,24 @@ impl Taking<'_> {
     /// What the cache has of it; none unless that, and what the observer knows, is all.
     fn known(&self) -> Result<Option<Taken>, Error> {
         let Into { cache, compress, observer } = &self.into;
-        let Some((config_digest, config, diff_ids)) = cache.config(self.image)? else { return Ok(None) };
-        if !observer.as_ref().is_none_or(|observer| diff_ids.iter().all(|id| observer.knows(*id))) {
+        let Some(config) = cache.config(self.image)? else { return Ok(None) };
+        let knows = |diff_id: &Sha256| observer.as_ref().is_none_or(|observer| observer.knows(*diff_id));
+        if !config.diff_ids.iter().all(knows) {
             return Ok(None);
         }
-        let layers = match compress {
-            true => diff_ids.iter().map(|diff_id| compressed(cache, *diff_id)).collect(),
-            false => Some(Vec::new()),
+        let layers = if *compress {
+            config.diff_ids.iter().map(|diff_id| compressed(cache, *diff_id)).collect()
+        } else {
+            Some(Vec::new())
         };
-        let taken =
-            |layers| Taken { config_digest, config, diff_ids, layers, read_bytes: 0, compressed_layers: 0 };
-        Ok(layers.map(taken))
+        Ok(layers.map(|layers| Taken {
+            config_digest: config.digest,
+            config: config.bytes,
+            diff_ids: config.diff_ids,
+            layers,
+            read_bytes: 0,
+            compressed_layers: 0,
+        }))
     }
 
     async fn unpack(&self) -> Result<Cost, Error> {
