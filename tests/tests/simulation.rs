@@ -37,6 +37,8 @@ fn no_fault_breaks_an_invariant() {
     // A simulation in which nothing happens proves nothing.
     assert!(total.crashes > total.builds / 10 && total.left_alone > 0 && total.canceled > 0);
     assert!(total.succeeded > total.builds / 4 && total.moves > 0);
+    assert!(total.reruns > 0 && total.promotions > 0 && total.crossed > 0);
+    assert!(total.failed_trials > 0 && total.published_early > 0);
 }
 
 #[test]
@@ -60,6 +62,11 @@ fn add(mut total: Report, one: &Report) -> Report {
     total.leases += one.leases;
     total.moves += one.moves;
     total.left_alone += one.left_alone;
+    total.reruns += one.reruns;
+    total.promotions += one.promotions;
+    total.crossed += one.crossed;
+    total.failed_trials += one.failed_trials;
+    total.published_early += one.published_early;
     total.steps += one.steps;
     total
 }

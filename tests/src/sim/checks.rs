@@ -4,8 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use archyard_model::{
-    AttemptId, BuildId, BuildState, EventKind, FailureClass, JobState, Output, WorkerName, limits,
+    AttemptId, BuildId, BuildRecord, BuildState, EventKind, FailureClass, JobState, Output, WorkerName,
+    WorkerOffer, limits,
 };
+use archyard_scheduler::core::build::Job;
+use archyard_scheduler::core::tags::Place;
 use archyard_scheduler::core::worker::Worker;
 use archyard_scheduler::core::{self, Build, EndedBuild, Fact, Moment, State};
 use archyard_scheduler::journal::codec;
@@ -21,7 +24,9 @@ pub(super) struct Checks {
     /// Folded from the durable facts alone, through their records: what a replay would give.
     durable: State,
     ended: BTreeMap<BuildId, EndedBuild>,
-    sequences: BTreeMap<BuildId, u64>,
+    places: BTreeMap<BuildId, Place>,
+    /// Builds that publish nothing, for the one that they start from has.
+    published: BTreeSet<BuildId>,
     outcomes: BTreeMap<AttemptId, Ended>,
 }
 
@@ -41,11 +46,17 @@ impl Checks {
         assert!(!late, "seed {seed}: a build that is {} was canceled", before.state);
     }
 
-    pub(super) fn archive(&mut self, seed: u64, ended: EndedBuild) {
+    /// The record of a build that has ended.
+    pub(super) fn ended(&self, build: BuildId) -> Option<&BuildRecord> {
+        self.ended.get(&build).map(|ended| &ended.record)
+    }
+
+    /// A build has ended; `false`: that was known.
+    pub(super) fn archive(&mut self, seed: u64, ended: &EndedBuild) -> bool {
         let id = ended.record.id;
         if let Some(before) = self.ended.get(&id) {
-            assert_eq!(*before, ended, "seed {seed}: I1: {id} ended twice, differently");
-            return;
+            assert_eq!(before, ended, "seed {seed}: I1: {id} ended twice, differently");
+            return false;
         }
         let events = &ended.events;
         assert!(ended.record.state.is_terminal(), "seed {seed}: I1: {id} is archived and not ended");
@@ -65,14 +76,32 @@ impl Checks {
             let told = job.attempts.iter().rev().skip(1).all(|attempt| attempt.failure.is_some());
             assert!(told, "seed {seed}: I9: an attempt of {id} ended without a reason");
         }
-        self.ended.insert(id, ended);
+        let record = &ended.record;
+        let blameless = record.state != BuildState::Succeeded || record.failure.is_none();
+        assert!(blameless, "seed {seed}: {id} succeeded and says why it failed");
+        let blamed = record.failure.as_ref().filter(|failure| failure.class != FailureClass::Canceled);
+        for at in &record.plan.trial {
+            let platform = format!("{}: ", record.plan.platforms[usize::from(*at)]);
+            let by_trial = blamed.is_some_and(|failure| failure.message.starts_with(&platform));
+            assert!(!by_trial, "seed {seed}: {id} failed by a trial");
+        }
+        self.ended.insert(id, ended.clone());
+        true
     }
 
     fn before(&mut self, world: &Surroundings<'_>, moment: Moment, fact: &Fact) {
         let seed = world.seed;
         match fact {
-            Fact::BuildAccepted { build, .. } => {
-                self.sequences.insert(*build, self.shadow.ledger.header.next_sequence);
+            Fact::BuildAccepted { build, heritage, .. } => {
+                let accepted = self.shadow.ledger.header.next_sequence;
+                let tags = heritage.as_ref().and_then(|heritage| heritage.tag_sequence).unwrap_or(accepted);
+                self.places.insert(*build, Place { tags, accepted });
+                if heritage.as_ref().is_some_and(|heritage| heritage.published.is_some()) {
+                    self.published.insert(*build);
+                }
+            }
+            Fact::PublishStarted { build } => {
+                assert!(!self.published.contains(build), "seed {seed}: {build} publishes again");
             }
             Fact::JobLeased { attempt, worker } => self.leasing(seed, *attempt, worker),
             Fact::AttemptEnded { attempt, outcome, .. } => {
@@ -114,11 +143,19 @@ impl Checks {
         assert!(build.is_schedulable() && state.has_credentials(build), "seed {seed}: leased too early");
         let worker = state.live.workers.get(name).expect("a worker to lease to");
         let offer = worker.offer.as_ref().expect("a worker that joined");
-        let native = offer.platforms.contains(&job.platform) && offer.pool == build.pool;
-        assert!(native, "seed {seed}: I4: {} went to {name}", job.platform);
+        let allowed = job.cross.is_none() || build.plan.cross.contains(&attempt.job.index);
+        let fits = allowed && offer.pool == build.pool && serves(offer, job);
+        assert!(fits, "seed {seed}: I4: {} went to {name}", job.platform);
+        let own = Job { cross: None, ..job.clone() };
+        let needless = job.cross.is_some() && is_known(state, build, &own);
+        assert!(!needless, "seed {seed}: I4: {} is built cross beside a native worker", job.platform);
         assert!(takes(state, name, worker), "seed {seed}: I5: {name} cannot take a lease");
         assert!(worker.occupied.len() < offer.slots as usize, "seed {seed}: I5: {name} is full");
-        let fair = state.live.workers.values().any(|other| is_fair(state, other, build, &job.platform));
+        let fair = state.live.workers.values().any(|other| is_fair(state, other, build, job));
+        let trial = build.plan.is_trial(attempt.job.index);
+        let last = |other: &Worker| other.free.is_some() && is_last(state, other, build, job);
+        let waits = !trial || state.live.workers.values().any(last);
+        assert!(waits, "seed {seed}: a trial of {} goes before a required job", build.plan.project);
         assert!(fair, "seed {seed}: I6: it was not the turn of {}", build.plan.project);
     }
 
@@ -135,7 +172,8 @@ impl Checks {
         assert!(over, "seed {seed}: I1: {id} ends while a job goes on");
         if state == BuildState::Succeeded {
             assert!(build.is_built(), "seed {seed}: {id} succeeds without all of its jobs");
-            let whole = build.index.is_some() && build.open_tags().next().is_none();
+            let whole = build.published
+                || (build.publishing && build.index.is_some() && build.open_tags().next().is_none());
             assert!(build.plan.output == Output::Check || whole, "seed {seed}: I3: {id} is not published");
         }
     }
@@ -156,6 +194,9 @@ impl World {
         for fact in facts {
             self.checks.before(&surroundings, moment, fact);
             core::evolve(&mut self.checks.shadow, moment, fact);
+            if matches!(fact, Fact::BuildPublished { .. }) {
+                self.report.published_early += 1;
+            }
             if let Some(record) = codec::encode(moment.wall_ms, fact) {
                 let (wall_ms, read) = codec::decode(&record).expect("what was written is read");
                 assert_eq!(read, *fact, "seed {}: a fact changed in the journal", self.seed);
@@ -166,11 +207,13 @@ impl World {
         if facts.iter().any(Fact::is_durable) {
             assert_eq!(state.ledger, self.checks.durable.ledger, "seed {}: I7: replay differs", self.seed);
         }
-        self.check_idle(state);
+        self.check_idle(state, moment);
+        self.check_trials(state, moment);
     }
 
     /// I5: no free fitting slot and no queued job stay apart; no worker has more than it has slots.
-    fn check_idle(&self, state: &State) {
+    fn check_idle(&self, state: &State, moment: Moment) {
+        let graced = moment.since_start >= state.live.grace;
         for (name, worker) in &state.live.workers {
             let Some(offer) = &worker.offer else { continue };
             // A lease taken late, after it was given up, takes a slot too until it has stopped; none is offered for it.
@@ -181,12 +224,26 @@ impl World {
             }
             for build in state.ledger.builds.values() {
                 let open = build.is_schedulable() && state.has_credentials(build) && build.pool == offer.pool;
-                let fits = |job: &core::build::Job| {
-                    job.state == JobState::Queued && offer.platforms.contains(&job.platform)
-                };
-                let apart = open && build.jobs.iter().any(fits);
-                assert!(!apart, "seed {}: I5: {name} idles beside {}", self.seed, build.id);
+                for (id, job) in build.jobs().filter(|(_, job)| open && job.state == JobState::Queued) {
+                    assert!(!serves(offer, job), "seed {}: I5: {name} idles beside {id}", self.seed);
+                    let allowed = build.plan.cross.contains(&id.index) && job.cross.is_none();
+                    let crossed = Job { cross: offer.platforms.first().cloned(), ..job.clone() };
+                    let builds = graced && allowed && !is_known(state, build, job) && serves(offer, &crossed);
+                    assert!(!builds, "seed {}: I5: {name} idles beside {id}, which may cross", self.seed);
+                }
             }
+        }
+    }
+
+    /// A build that has all it was asked for waits for nothing that nobody can run.
+    fn check_trials(&self, state: &State, moment: Moment) {
+        let graced = moment.since_start >= state.live.grace;
+        let done =
+            |build: &&Build| build.is_delivered() && build.is_schedulable() && state.has_credentials(build);
+        for build in state.ledger.builds.values().filter(done) {
+            let vain = |job: &Job| job.state == JobState::Queued && !is_known(state, build, job);
+            let waits = graced && build.jobs.iter().any(vain);
+            assert!(!waits, "seed {}: {} waits for a trial that nobody runs", self.seed, build.id);
         }
     }
 
@@ -207,19 +264,17 @@ impl World {
         }
     }
 
-    /// I3: what a tag is moved to is whole, and durably so. Gives the build's publish sequence.
-    pub(super) fn check_move(&mut self, id: BuildId) -> u64 {
+    /// I3: what a tag is moved to is whole, and durably so. Gives the build's place.
+    pub(super) fn check_move(&mut self, id: BuildId) -> Place {
         let seed = self.seed;
         let build = self.checks.durable.ledger.build(id).expect("a build that publishes");
         let whole = build.is_built() && build.index.is_some() && build.publishing;
         assert!(whole, "seed {seed}: I3: a tag moves to {id} too early");
         let other = self.checks.durable.ledger.builds.values().any(|other| {
-            other.id != id
-                && other.publishing
-                && other.plan.tags.iter().any(|tag| build.plan.tags.contains(tag))
+            other.id != id && other.publishing && other.moves.iter().any(|tag| build.moves.contains(tag))
         });
         assert!(!other, "seed {seed}: I11: two builds publish one tag");
-        build.sequence
+        build.place()
     }
 
     /// Everything that was acknowledged has ended, and every tag names what the records say.
@@ -238,8 +293,14 @@ impl World {
                 BuildState::Failed => self.report.failed += 1,
                 _ => self.report.canceled += 1,
             }
+            let trials = record.plan.trial.iter().map(|at| &record.jobs[usize::from(*at)]);
+            let failed = trials.filter(|job| job.state == JobState::Failed).count();
+            self.report.failed_trials += usize::from(record.state == BuildState::Succeeded && failed > 0);
+            if self.checks.published.contains(&id) {
+                continue;
+            }
             for tag in &record.tags {
-                let sequence = (self.checks.sequences[&id], id);
+                let sequence = (self.checks.places[&id], id);
                 if tag.detail.starts_with("not known") {
                     unknown.insert((tag.tag.clone(), sequence));
                 }
@@ -270,16 +331,36 @@ fn takes(state: &State, name: &WorkerName, worker: &Worker) -> bool {
         && worker.occupied.len() < offer.slots as usize
 }
 
-/// I6: of the projects that wait for this worker, none has fewer jobs on its platforms than the one served.
-fn is_fair(state: &State, worker: &Worker, served: &Build, platform: &archyard_model::Platform) -> bool {
+/// Whether a worker that offers this may have the job, told from nothing else.
+fn serves(offer: &WorkerOffer, job: &Job) -> bool {
+    let native = offer.platforms.contains(&job.platform);
+    match &job.cross {
+        None => native,
+        Some(builder) => {
+            offer.platforms.contains(builder) && !native && !offer.emulated.contains(&job.platform)
+        }
+    }
+}
+
+/// Whether any worker is known that could have the job, free or not.
+fn is_known(state: &State, build: &Build, job: &Job) -> bool {
+    let known = |worker: &Worker| {
+        let offer = worker.offer.as_ref().filter(|offer| !worker.lost && offer.pool == build.pool);
+        offer.is_some_and(|offer| serves(offer, job))
+    };
+    state.live.workers.values().any(known)
+}
+
+/// I6: of the projects that wait for this worker, none has fewer jobs that it could have than the one served.
+fn is_fair(state: &State, worker: &Worker, served: &Build, job: &Job) -> bool {
     let Some(offer) = worker.offer.as_ref().filter(|_| worker.connection.is_some()) else { return false };
-    if !offer.platforms.contains(platform) || offer.pool != served.pool {
+    if !serves(offer, job) || offer.pool != served.pool {
         return false;
     }
     let (mut running, mut waiting) = (BTreeMap::new(), BTreeSet::new());
     for build in state.ledger.builds.values().filter(|build| build.pool == offer.pool) {
         let open = build.is_schedulable() && state.has_credentials(build);
-        for job in build.jobs.iter().filter(|job| offer.platforms.contains(&job.platform)) {
+        for job in build.jobs.iter().filter(|job| serves(offer, job)) {
             *running.entry(&build.plan.project).or_insert(0) += usize::from(job.current().is_some());
             if open && job.state == JobState::Queued {
                 waiting.insert(&build.plan.project);
@@ -287,4 +368,15 @@ fn is_fair(state: &State, worker: &Worker, served: &Build, platform: &archyard_m
         }
     }
     waiting.iter().all(|project| running[*project] >= running[&served.plan.project])
+}
+
+/// Whether no required job of the project waits for this worker, which could have the trial that is served.
+fn is_last(state: &State, worker: &Worker, served: &Build, trial: &Job) -> bool {
+    let Some(offer) = worker.offer.as_ref().filter(|offer| offer.pool == served.pool) else { return false };
+    let waits = |build: &Build| {
+        let open = build.is_schedulable() && state.has_credentials(build) && build.pool == offer.pool;
+        open && build.plan.project == served.plan.project
+            && build.required().any(|job| job.state == JobState::Queued && serves(offer, job))
+    };
+    serves(offer, trial) && !state.ledger.builds.values().any(waits)
 }

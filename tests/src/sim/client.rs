@@ -8,7 +8,7 @@ use archyard_model::{
     Blake3, BuildId, ContextRef, Failure, FailureClass, Lock, Output, Plan, Platform, Pool, Principal,
     Reference, RequestId,
 };
-use archyard_scheduler::core::{EndedBuild, Input, Submission};
+use archyard_scheduler::core::{EndedBuild, Heritage, Input, Submission};
 
 use super::rng::Rng;
 use super::scheduler::Trouble;
@@ -23,8 +23,14 @@ pub(super) struct Client {
     pub(super) build: Option<BuildId>,
     /// Its base lacks a platform.
     pub(super) lock_fails: bool,
+    /// The base lacks the platforms on trial.
+    pub(super) trial_fails: bool,
     /// It goes away for good after the first scheduler crash.
     pub(super) leaves: bool,
+    /// What its build takes over from another one.
+    pub(super) heritage: Option<Arc<Heritage>>,
+    /// How many builds it follows from.
+    pub(super) chain: usize,
 }
 
 impl Client {
@@ -45,9 +51,13 @@ impl Client {
         if platforms.is_empty() {
             platforms.push(names[0].parse().ok()?);
         }
-        let output = if rng.chance(60) { Output::Push } else { Output::Check };
+        let output = match rng.below(100) {
+            0..45 => Output::Push,
+            45..62 => Output::Candidate,
+            _ => Output::Check,
+        };
         let mut tags: Vec<Reference> = Vec::new();
-        if output == Output::Push {
+        if output.publishes() {
             for tag in ["a:1", "a:2", "b:1"] {
                 if tags.is_empty() || rng.chance(30) {
                     tags.push(format!("registry.example/{tag}").parse().ok()?);
@@ -56,7 +66,12 @@ impl Client {
             let by = rng.below(tags.len());
             tags.rotate_left(by);
         }
-        let attached = output == Output::Push && rng.chance(30);
+        let attached = output.publishes() && rng.chance(30);
+        let positions = u16::try_from(platforms.len()).unwrap_or_default();
+        let required = u16::try_from(rng.below(platforms.len())).unwrap_or_default();
+        let trial = (0..positions).filter(|at| *at != required && rng.chance(35)).collect();
+        let cross = (0..positions).filter(|_| rng.chance(30)).collect();
+        let staging = (output == Output::Candidate).then(|| "registry.example/staging".to_owned());
         let plan = Plan {
             project: project_name(rng.below(3))?,
             platforms,
@@ -79,10 +94,10 @@ impl Client {
             insecure_registries: Vec::new(),
             credential_hosts: if attached { vec!["registry.example".to_owned()] } else { Vec::new() },
             checks: archyard_model::Checks::default(),
-            trial: std::collections::BTreeSet::new(),
-            cross: std::collections::BTreeSet::new(),
+            trial,
+            cross,
             annotations: Vec::new(),
-            staging: None,
+            staging,
         };
         Some(Self {
             request: format!("request-{at}").parse().ok()?,
@@ -90,7 +105,10 @@ impl Client {
             pool: if rng.chance(95) { Pool::Trusted } else { Pool::Untrusted },
             build: None,
             lock_fails: rng.chance(4),
+            trial_fails: rng.chance(15),
             leaves: rng.chance(10),
+            heritage: None,
+            chain: 0,
         })
     }
 }
@@ -100,7 +118,10 @@ impl World {
     pub(super) fn submit(&mut self, at: usize) {
         let wall = 1_800_000_000_000 + u64::try_from(self.now.as_millis()).unwrap_or_default();
         let fresh = BuildId::from_parts(wall, u128::from(self.rng.draw()));
+        let early = self.rng.chance(30);
         let client = &self.clients[at];
+        let early =
+            early && !client.lock_fails && !client.trial_fails && client.plan.credential_hosts.is_empty();
         let principal = Principal::local();
         let submission = Submission {
             build: fresh,
@@ -108,8 +129,11 @@ impl World {
             principal: principal.clone(),
             plan: Arc::clone(&client.plan),
             pool: client.pool,
-            credentials: !client.plan.credential_hosts.is_empty(),
-            heritage: None,
+            // A build that may go on at once waits for them, as the API has it.
+            credentials: !client.plan.credential_hosts.is_empty() && client.heritage.is_none(),
+            heritage: client.heritage.clone(),
+            // Registries may answer before the journal does.
+            lock: (early && client.heritage.is_none()).then(Arc::default),
         };
         let request = client.request.clone();
         match self.input(Input::Submit(submission)) {
@@ -130,6 +154,9 @@ impl World {
         );
         self.clients[at].build = Some(build);
         self.builds.insert(build, at);
+        if self.clients[at].heritage.is_some() {
+            self.later(Duration::ZERO, Event::Attach { build });
+        }
         if first && self.rng.chance(20) {
             let pause = self.rng.millis(0, 40_000);
             self.later(pause, Event::Submit { client: at });
@@ -181,6 +208,13 @@ impl World {
             self.clients.iter().find(|client| client.request == *request)
         });
         let fails = client.is_some_and(|client| client.lock_fails);
+        let trials = client.filter(|client| client.trial_fails).map(|client| client.plan.trial.clone());
+        for job in trials.into_iter().flatten() {
+            let failure = Failure::new(FailureClass::User, "base_lacks_platform", "the base lacks it");
+            if self.input(Input::TrialRefused { build, job, failure }).is_err() {
+                return;
+            }
+        }
         let input = if fails {
             let failure = Failure::new(FailureClass::User, "base_lacks_platform", "the base lacks linux/386");
             Input::LockFailed { build, failure }
@@ -192,7 +226,10 @@ impl World {
 
     pub(super) fn archive(&mut self, ended: EndedBuild) {
         let build = ended.record.id;
-        self.checks.archive(self.seed, ended);
+        if self.checks.archive(self.seed, &ended) {
+            self.check_origin(&ended.record);
+            self.follow_up(&ended);
+        }
         let pause = self.rng.millis(1, 3_000);
         self.later(pause, Event::Archived { epoch: self.scheduler.epoch, build });
     }

@@ -6,6 +6,7 @@
 
 mod checks;
 mod client;
+mod follow;
 mod publisher;
 mod rng;
 mod scheduler;
@@ -52,6 +53,16 @@ pub struct Report {
     pub moves: usize,
     /// Tags that were left alone for a newer build.
     pub left_alone: usize,
+    /// Builds that built again what had failed.
+    pub reruns: usize,
+    /// Candidates that were to be promoted.
+    pub promotions: usize,
+    /// Leases to workers of another platform.
+    pub crossed: usize,
+    /// Builds that succeeded beside a trial that did not.
+    pub failed_trials: usize,
+    /// Builds whose tags had moved while a trial still ran.
+    pub published_early: usize,
     /// Events of the simulation.
     pub steps: usize,
     /// Every fact in order, if they were to be kept.

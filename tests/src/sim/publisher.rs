@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use archyard_model::{BuildId, Failure, FailureClass, Reference, Sha256};
+use archyard_model::{BuildId, Failure, FailureClass, Index, Reference, Sha256};
+use archyard_scheduler::core::tags::Place;
 use archyard_scheduler::core::{Input, PublishOrder};
 
 use super::world::{Event, World};
@@ -10,8 +11,8 @@ use super::world::{Event, World};
 /// What the registry holds.
 #[derive(Debug, Default)]
 pub(super) struct Registry {
-    /// Which build each tag names, with that build's publish sequence.
-    pub(super) tags: BTreeMap<Reference, (u64, BuildId)>,
+    /// Which build each tag names, with that build's place.
+    pub(super) tags: BTreeMap<Reference, (Place, BuildId)>,
     /// Answers 503 more often than not.
     pub(super) failing: bool,
 }
@@ -54,9 +55,23 @@ impl World {
         }
         task.stage = match task.stage {
             Stage::Verify => {
-                let expected = task.order.plan.platforms.len();
-                assert_eq!(task.order.images.len(), expected, "seed {}: an image is missing", self.seed);
-                if self.input(Input::IndexPrepared { build, index: index_of(build), size: 500 }).is_err() {
+                let expected = task.order.plan.platforms.len() - task.order.plan.trial.len();
+                assert_eq!(
+                    task.order.images.len(),
+                    expected,
+                    "seed {}: images are not the required",
+                    self.seed
+                );
+                let (index, size) = index_of(&task.order);
+                if let Some(promotion) = &task.order.promotion {
+                    assert_eq!(
+                        promotion.index,
+                        (index, size),
+                        "seed {}: not the candidate's index",
+                        self.seed
+                    );
+                }
+                if self.input(Input::IndexPrepared { build, index, size }).is_err() {
                     return;
                 }
                 Stage::PushIndex
@@ -99,17 +114,16 @@ impl World {
     /// The registry names a new index under a tag: all that I3 and I11 promise is looked at here.
     fn move_tag(&mut self, build: BuildId, tag: Reference) {
         self.report.moves += 1;
-        let sequence = self.check_move(build);
+        let place = self.check_move(build);
         if let Some((moved, by)) = self.registry.tags.get(&tag) {
-            assert!(*moved <= sequence, "seed {}: I11: {tag} goes back from {by} to {build}", self.seed);
+            assert!(*moved <= place, "seed {}: I11: {tag} goes back from {by} to {build}", self.seed);
         }
-        self.registry.tags.insert(tag, (sequence, build));
+        self.registry.tags.insert(tag, (place, build));
     }
 }
 
-/// The same build always gives the same index.
-fn index_of(build: BuildId) -> Sha256 {
-    let mut bytes = [0; 32];
-    bytes[..16].copy_from_slice(&build.to_u128().to_be_bytes());
-    Sha256::from_bytes(bytes)
+/// The same images always give the same index.
+fn index_of(order: &PublishOrder) -> (Sha256, u64) {
+    let index = Index::of(&order.plan, &order.images, &order.cross).expect("an index is made");
+    (index.digest, index.size())
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use archyard_model::build::PushedManifest;
 use archyard_model::{
-    AttemptId, Failure, FailureClass, ImageResult, Output, Platform, Pool, Sha256, WorkerOffer, limits,
+    AttemptId, Blake3, Failure, FailureClass, ImageResult, Output, Platform, Pool, Sha256, WorkerOffer,
+    limits,
 };
 use archyard_scheduler::core::{ConnectionId, Downstream, Input, RunningAttempt};
 
@@ -41,13 +42,19 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    pub(super) fn new(at: usize, platforms: Vec<Platform>, slots: usize, pool: Pool) -> Self {
+    pub(super) fn new(
+        at: usize,
+        platforms: Vec<Platform>,
+        emulated: Vec<Platform>,
+        slots: usize,
+        pool: Pool,
+    ) -> Self {
         let offer = WorkerOffer {
             name: worker_name(at).expect("a worker's name"),
             boot_id: "boot".to_owned(),
             session_id: "session".to_owned(),
             platforms,
-            emulated: Vec::new(),
+            emulated,
             slots: u32::try_from(slots).unwrap_or(1),
             labels: BTreeMap::new(),
             pool,
@@ -176,6 +183,12 @@ impl World {
                     }
                 }
                 Downstream::Lease { attempt, spec } => {
+                    let offer = &machine.offer;
+                    let native = offer.platforms.contains(&spec.platform);
+                    let emulated = offer.emulated.contains(&spec.platform);
+                    assert!(native != spec.cross, "seed {}: I4: {attempt} is native or cross", self.seed);
+                    assert!(!(spec.cross && emulated), "seed {}: I4: {attempt} could be emulated", self.seed);
+                    self.report.crossed += usize::from(spec.cross);
                     self.lease(worker, connection, attempt, spec.output);
                 }
                 Downstream::Cancel { attempt, .. } => self.stop_runner(worker, attempt),
@@ -219,7 +232,7 @@ impl World {
                 let code = ["engine_unreachable", "disk_full", "registry_503"][dice % 3];
                 Err(Failure::new(FailureClass::Infrastructure, code, "it broke"))
             }
-            _ => Ok(image(runner.output)),
+            _ => Ok(image(runner.output, attempt)),
         };
         // One that was told to stop and hangs does not finish in the meantime.
         let stopping = self.machines[worker].runners.get(&attempt).is_some_and(|runner| runner.stopping);
@@ -334,11 +347,13 @@ impl World {
     }
 }
 
-fn image(output: Output) -> ImageResult {
-    let manifest = (output == Output::Push).then(|| PushedManifest {
-        digest: Sha256::from_bytes([7; 32]),
+/// Every attempt gives an image of its own.
+fn image(output: Output, attempt: AttemptId) -> ImageResult {
+    let digest = Sha256::from_bytes(*Blake3::of(attempt.to_string().as_bytes()).as_bytes());
+    let manifest = output.publishes().then(|| PushedManifest {
+        digest,
         size: 700,
         media_type: "application/vnd.oci.image.manifest.v1+json".to_owned(),
     });
-    ImageResult { manifest, config_digest: Some(Sha256::from_bytes([8; 32])), ..ImageResult::default() }
+    ImageResult { manifest, config_digest: Some(digest), ..ImageResult::default() }
 }

@@ -317,8 +317,10 @@ fn machines(rng: &mut Rng) -> Vec<Machine> {
     (0..count)
         .map(|at| {
             let platforms: Vec<Platform> = rng.pick(&kinds).iter().filter_map(|p| p.parse().ok()).collect();
+            let foreign = ["linux/riscv64", "linux/arm64"].iter().filter_map(|p| p.parse().ok());
+            let emulated = foreign.filter(|p| !platforms.contains(p) && rng.chance(15)).collect();
             let pool = if rng.chance(85) { Pool::Trusted } else { Pool::Untrusted };
-            Machine::new(at, platforms, 1 + rng.below(3), pool)
+            Machine::new(at, platforms, emulated, 1 + rng.below(3), pool)
         })
         .collect()
 }
