@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 use archyard_net::Endpoint;
 use clap::{Args, Parser, Subcommand};
@@ -44,6 +45,10 @@ pub(crate) enum Command {
     Show(commands::show::Args),
     /// Print a build's logs
     Logs(commands::logs::Args),
+    /// Build again what failed in a build, under the same lock
+    Rerun(commands::rerun::Args),
+    /// Give a candidate's very digests their tags
+    Promote(commands::promote::Args),
     /// Cancel a build
     Cancel(commands::cancel::Args),
     /// List the farm's workers
@@ -77,6 +82,15 @@ pub(crate) struct FarmArgs {
     /// Folder with ca.pem, cert.pem and key.pem, as `archyard cert issue` writes it
     #[arg(long, env = "ARCHYARD_TLS_DIR", value_name = "DIR", hide_env_values = true)]
     tls_dir: Option<Named<PathBuf>>,
+}
+
+/// How long a farm that does not answer is waited for.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Farm")]
+pub(crate) struct PatienceArgs {
+    /// How long the farm may be away before this client leaves; the build goes on without it
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = humantime::parse_duration)]
+    pub(crate) farm_timeout: Duration,
 }
 
 impl FarmArgs {

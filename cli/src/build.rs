@@ -1,10 +1,14 @@
 //! The parts of a build on the client's side, in the order in which they come.
 //!
 //! [`session`] shows what happens and listens for Ctrl-C, while [`submit`] sends the plan and [`follow`] reads what
-//! becomes of it. Nothing here builds: that is a farm's, even where it lives in this very process.
+//! becomes of it; [`attend`] puts them together. Nothing here builds: that is a farm's, even where it lives in this very process.
 
+pub(crate) mod again;
+pub(crate) mod attend;
 pub(crate) mod checks;
 pub(crate) mod credentials;
+pub(crate) mod destination;
+pub(crate) mod display;
 pub(crate) mod follow;
 pub(crate) mod interrupt;
 pub(crate) mod log;

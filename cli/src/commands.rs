@@ -6,7 +6,9 @@ pub(crate) mod cert;
 pub(crate) mod completions;
 pub(crate) mod drain;
 pub(crate) mod logs;
+pub(crate) mod promote;
 pub(crate) mod ps;
+pub(crate) mod rerun;
 pub(crate) mod runner;
 pub(crate) mod scheduler;
 pub(crate) mod show;
@@ -32,10 +34,12 @@ pub(crate) fn run(command: Command) -> Result<Exit> {
         _ => logging::quiet()?,
     }
     match command {
-        Command::Build(args) => build::run(*args),
+        Command::Build(args) => build::run(&args),
         Command::Ps(args) => ps::run(&args),
         Command::Show(args) => show::run(&args),
         Command::Logs(args) => logs::run(args),
+        Command::Rerun(args) => rerun::run(args),
+        Command::Promote(args) => promote::run(args),
         Command::Cancel(args) => cancel::run(&args),
         Command::Workers(args) => workers::run(&args),
         Command::Drain(args) => drain::run(&args),

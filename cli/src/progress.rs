@@ -10,6 +10,7 @@ mod json;
 mod plain;
 mod quiet;
 mod sanitize;
+mod standing;
 mod steps;
 mod summary;
 #[cfg(test)]
@@ -24,8 +25,9 @@ pub(crate) use board::{Board, Lane};
 pub(crate) use json::Json;
 pub(crate) use plain::{Plain, Story};
 pub(crate) use quiet::Quiet;
+pub(crate) use sanitize::clean;
 pub(crate) use tty::Tty;
-pub(crate) use update::{Change, Update};
+pub(crate) use update::{Change, Known, Update};
 
 /// Shows a build.
 pub(crate) trait Renderer: Send {

@@ -3,6 +3,8 @@
 //! Names follow the .proto files; enums are lowercase words, instants RFC 3339, digests with their algorithm.
 //! Made from the messages themselves: what a newer scheduler says and this client has no word for is left out.
 
+mod image;
+
 use std::collections::BTreeMap;
 
 use archyard_model::convert::{
@@ -12,6 +14,10 @@ use archyard_model::{convert, plan::Plan};
 use archyard_proto::v1 as proto;
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
+
+pub(crate) use image::Image;
+#[cfg(test)]
+pub(crate) use image::{ForeignFile, Inspection};
 
 /// A line of `ps --json`.
 #[derive(Debug, Serialize)]
@@ -40,6 +46,7 @@ pub(crate) struct Build {
     pub(crate) accepted_at: Option<Timestamp>,
     #[serde(serialize_with = "rfc3339")]
     pub(crate) ended_at: Option<Timestamp>,
+    pub(crate) origin: Option<Origin>,
     pub(crate) failure: Option<Failure>,
     pub(crate) index: Option<Index>,
     pub(crate) tags: Vec<Tag>,
@@ -48,10 +55,23 @@ pub(crate) struct Build {
     pub(crate) plan: Option<Plan>,
 }
 
+/// The build that another one starts from.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Origin {
+    /// `rerun` or `promotion`.
+    pub(crate) kind: &'static str,
+    pub(crate) build: String,
+}
+
 /// One platform of a build.
 #[derive(Debug, Serialize)]
 pub(crate) struct Job {
     pub(crate) platform: String,
+    pub(crate) trial: bool,
+    /// The platform of the worker it was built on, where that is another.
+    pub(crate) cross: Option<String>,
+    /// Whether its result is that of the build this one starts from.
+    pub(crate) carried: bool,
     pub(crate) state: String,
     pub(crate) waiting_reason: Option<String>,
     pub(crate) attempts: Vec<Attempt>,
@@ -80,15 +100,6 @@ pub(crate) struct Failure {
     pub(crate) message: String,
     pub(crate) detail: String,
     pub(crate) exit_code: Option<i32>,
-}
-
-/// What a platform left.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct Image {
-    pub(crate) manifest_digest: Option<String>,
-    pub(crate) manifest_bytes: Option<u64>,
-    pub(crate) media_type: Option<String>,
-    pub(crate) config_digest: Option<String>,
 }
 
 /// The published index.
@@ -166,9 +177,11 @@ impl From<proto::BuildSummary> for Summary {
 
 impl From<proto::BuildRecord> for Build {
     fn from(message: proto::BuildRecord) -> Self {
+        let trial = message.plan.as_ref().map(|plan| plan.trial.clone()).unwrap_or_default();
         Self {
             state: build_state(message.state()),
             id: message.build_id,
+            origin: message.origin.map(Into::into),
             waiting_reason: some(message.waiting_reason),
             principal: message.principal,
             request_id: message.request_id,
@@ -177,17 +190,34 @@ impl From<proto::BuildRecord> for Build {
             failure: message.failure.map(Into::into),
             index: index(message.index_digest, message.index_bytes),
             tags: message.tags.into_iter().map(Into::into).collect(),
-            jobs: message.jobs.into_iter().map(Into::into).collect(),
+            jobs: message.jobs.into_iter().map(|job| Job::new(job, &trial)).collect(),
             lock: message.lock.map(Into::into),
             plan: message.plan.and_then(|plan| convert::plan_from_proto(plan).ok()),
         }
     }
 }
 
-impl From<proto::JobRecord> for Job {
-    fn from(message: proto::JobRecord) -> Self {
+impl From<proto::Origin> for Origin {
+    fn from(message: proto::Origin) -> Self {
+        Self {
+            kind: match message.kind() {
+                proto::OriginKind::Rerun => "rerun",
+                proto::OriginKind::Promotion => "promotion",
+                proto::OriginKind::Unspecified => "unknown",
+            },
+            build: message.build_id,
+        }
+    }
+}
+
+impl Job {
+    /// `trial`: positions on trial.
+    fn new(message: proto::JobRecord, trial: &[u32]) -> Self {
         Self {
             state: job_state(message.state()),
+            trial: trial.contains(&message.index),
+            cross: message.cross.as_ref().map(platform),
+            carried: message.carried,
             platform: message.platform.as_ref().map(platform).unwrap_or_default(),
             waiting_reason: some(message.waiting_reason),
             attempts: message.attempts.into_iter().map(Into::into).collect(),
@@ -223,18 +253,6 @@ impl From<proto::Failure> for Failure {
             message: message.message,
             detail: message.detail,
             exit_code: (message.exit_code != 0).then_some(message.exit_code),
-        }
-    }
-}
-
-impl From<proto::ImageResult> for Image {
-    fn from(message: proto::ImageResult) -> Self {
-        let pushed = !message.manifest_digest.is_empty();
-        Self {
-            manifest_digest: some(message.manifest_digest),
-            manifest_bytes: pushed.then_some(message.manifest_bytes),
-            media_type: some(message.media_type),
-            config_digest: some(message.config_digest),
         }
     }
 }

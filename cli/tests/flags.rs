@@ -216,5 +216,6 @@ fn candidates_that_contradict_themselves() {
     );
     refused(&["--candidate", "UPPER/x"], "--candidate \"UPPER/x\": ");
     let flags = ["--candidate", "r.example/x", "--push", "-t", "r.example/y"];
-    refused(&flags, "--candidate \"r.example/x\": a candidate gets no tags yet; leave out --push");
+    refused(&["--load", "-o", "out"], "--output \"out\": a build has one output; leave out this or --load");
+    refused(&flags, "--candidate \"r.example/x\": a candidate goes nowhere else yet; leave out --push");
 }

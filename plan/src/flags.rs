@@ -13,7 +13,10 @@ pub(crate) use checks::checks;
 pub(crate) use platforms::{Platforms, platforms};
 
 /// `--tag`. One that is given twice is one.
-pub(crate) fn tags(given: &[String], output: Output) -> Result<Vec<Reference>, Invalid> {
+///
+/// # Errors
+/// What is no name, or has a digest; none at all where `output` is a push.
+pub fn tags(given: &[String], output: Output) -> Result<Vec<Reference>, Invalid> {
     let mut tags: Vec<Reference> = Vec::new();
     for text in given {
         let tag: Reference = text.parse().map_err(|error: Invalid| error.of("--tag"))?;
@@ -76,7 +79,10 @@ pub(crate) fn labels(given: &[String]) -> Result<BTreeMap<String, String>, Inval
 }
 
 /// `--insecure-registry`, sorted.
-pub(crate) fn insecure_registries(given: &[String]) -> Result<Vec<String>, Invalid> {
+///
+/// # Errors
+/// What is no `HOST[:PORT]`.
+pub fn insecure_registries(given: &[String]) -> Result<Vec<String>, Invalid> {
     let mut hosts = given.to_vec();
     for host in &hosts {
         let (name, port) = match host.rsplit_once(':') {

@@ -12,7 +12,7 @@ pub mod dockerfile;
 pub mod dockerignore;
 mod error;
 mod files;
-mod flags;
+pub mod flags;
 pub mod print;
 pub mod request;
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! offset, and an attached build gets its credentials again; the build itself goes on meanwhile.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::Result;
 use archyard_model::{BuildEvent, EventKind, convert};
@@ -16,9 +17,10 @@ use tonic::{Code, Status, Streaming};
 use crate::build::Updates;
 use crate::build::credentials::Login;
 use crate::build::log::{self, Attempts};
-use crate::build::retry::{Backoff, persist};
+use crate::build::retry::{Away, Backoff, persist};
+use crate::exit::Refusal;
 use crate::farm::Farm;
-use crate::progress::Update;
+use crate::progress::{Known, Update};
 use crate::status::{describe, is_transient};
 
 /// Which build, and what of it.
@@ -30,32 +32,71 @@ pub(crate) struct Follow {
     pub(crate) logins: Vec<Login>,
     /// Jobs whose logs are wanted; None: all.
     pub(crate) jobs: Option<Vec<u16>>,
+    /// Whether it matters who builds: a job may be built on another platform's machine.
+    pub(crate) crosses: bool,
+    /// How long the farm may be away.
+    pub(crate) patience: Duration,
     pub(crate) updates: Updates,
 }
 
 impl Follow {
-    /// Returns when the build has ended and all of its logs were told.
-    pub(crate) async fn to_the_end(&self) -> Result<()> {
+    /// Returns when the build has ended and all of its logs were told. That it has ended is left to be
+    /// [told](Self::tell).
+    ///
+    /// # Errors
+    /// What the farm says, and that it has been away for too long; the build may go on all the same.
+    pub(crate) async fn to_the_end(&self) -> Result<Box<BuildEvent>> {
         let mut logs = Logs::new(self.clone());
         let mut after_seq = 0;
         let mut backoff = Backoff::new();
         let mut again = false;
+        let mut away = Away::new(self.patience);
         let ended = loop {
             match self.watch(again, &mut after_seq, &mut logs).await {
                 Ok(Watched::Ended(event)) => break event,
-                Ok(Watched::CutShort { got_some: true }) => backoff = Backoff::new(),
-                Ok(Watched::CutShort { got_some: false }) => {}
+                Ok(Watched::CutShort { got_some }) => {
+                    away = Away::new(self.patience);
+                    if got_some {
+                        backoff = Backoff::new();
+                    }
+                }
                 Err(status) if is_transient(&status) => {}
                 Err(status) => return Err(status.into()),
             }
             self.updates.send(Update::Reachable(false)).await.ok();
+            if away.is_too_long() {
+                return Err(self.left());
+            }
             backoff.pause().await;
             again = true;
         };
-        // The end is told last, however far behind the logs are.
+        // The end comes last, however far behind the logs are.
         logs.finish().await;
+        self.record().await;
+        Ok(ended)
+    }
+
+    /// Tells how it ended.
+    pub(crate) async fn tell(&self, ended: Box<BuildEvent>) {
         self.updates.send(Update::Event(ended)).await.ok();
-        Ok(())
+    }
+
+    fn left(&self) -> anyhow::Error {
+        Refusal::unavailable(format!(
+            "the farm has been away for {}; build {build} may go on without this client: once the farm is back, follow \
+             it with archyard logs -f {build}, or see how it ended with archyard show {build}",
+            humantime::format_duration(self.patience),
+            build = self.build
+        ))
+    }
+
+    /// Tells what no event says. Whoever cannot be asked now is asked again later, at the latest at the end.
+    async fn record(&self) {
+        let request = proto::GetBuildRequest { build_id: self.build.clone() };
+        let Ok(answer) = self.farm.builds().get_build(request).await else { return };
+        if let Some(record) = answer.into_inner().build {
+            self.updates.send(Update::Record(Box::new(Known::from(&record)))).await.ok();
+        }
     }
 
     /// Cancels the build as soon as `stop` fires, and repeats it until the farm has heard.
@@ -102,6 +143,9 @@ impl Follow {
             let Ok(event) = convert::event_from_proto(message) else { continue };
             if matches!(event.kind, EventKind::Ended { .. }) {
                 return Ok(Watched::Ended(Box::new(event)));
+            }
+            if self.crosses && matches!(event.kind, EventKind::JobStarted { .. }) {
+                self.record().await;
             }
             if let Some(event) = logs.event(Box::new(event)) {
                 self.updates.send(Update::Event(event)).await.ok();
@@ -166,8 +210,8 @@ impl Logs {
         }
         let sender = self.jobs.entry(job).or_insert_with(|| {
             let (sender, receiver) = watch::channel(Attempts::default());
-            let Follow { farm, build, updates, .. } = self.follow.clone();
-            let source = log::Source { farm, build, job, updates };
+            let Follow { farm, build, patience, updates, .. } = self.follow.clone();
+            let source = log::Source { farm, build, job, patience, updates };
             self.readers.spawn(async move { source.follow(receiver).await });
             sender
         });

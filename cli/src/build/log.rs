@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tonic::Status;
 
 use crate::build::Updates;
-use crate::build::retry::Backoff;
+use crate::build::retry::{Away, Backoff};
 use crate::farm::Farm;
 use crate::progress::Update;
 use crate::status::{describe, is_transient};
@@ -58,6 +58,8 @@ pub(crate) struct Source {
     pub(crate) farm: Farm,
     pub(crate) build: String,
     pub(crate) job: u16,
+    /// How long the farm may be away.
+    pub(crate) patience: Duration,
     pub(crate) updates: Updates,
 }
 
@@ -95,9 +97,19 @@ impl Source {
     ) -> Result<(), Status> {
         let mut frames = Frames::default();
         let mut backoff = Backoff::new();
+        let mut away = Away::new(self.patience);
         loop {
+            let offset = frames.offset;
             match self.stream(token, follow, &mut frames, attempts).await {
-                Err(status) if follow && is_transient(&status) => backoff.pause().await,
+                Err(status) if follow && is_transient(&status) => {
+                    if frames.offset > offset {
+                        (away, backoff) = (Away::new(self.patience), Backoff::new());
+                    }
+                    if away.is_too_long() {
+                        return Err(status);
+                    }
+                    backoff.pause().await;
+                }
                 outcome => return outcome,
             }
         }

@@ -49,7 +49,7 @@ pub(crate) fn prepare(request: &PlanRequest) -> Result<Prepared> {
 }
 
 /// What this machine is, by `uname`.
-fn own_platform() -> Result<Platform> {
+pub(crate) fn own_platform() -> Result<Platform> {
     let uname = rustix::system::uname();
     platform_of(&uname.machine().to_string_lossy())
 }

@@ -6,11 +6,13 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use archyard_model::{Output, Plan};
+use archyard_model::{Output, Plan, Reference, Sha256, convert};
 use serde_json::{Map, Value, json};
 
 use crate::exit::Refusal;
+use crate::outputs::Delivered;
 use crate::progress::Board;
+use crate::view;
 
 const INDEX_MEDIA_TYPE: &str = "application/vnd.oci.image.index.v1+json";
 
@@ -28,7 +30,8 @@ pub(crate) struct Files {
 impl Files {
     /// Refuses what could not be written at the end of a long build.
     pub(crate) fn check(&self, plan: &Plan) -> Result<()> {
-        if self.iidfile.is_some() && plan.output == Output::Check && plan.platforms.len() > 1 {
+        let single = plan.output.publishes() || matches!(plan.output, Output::Oci | Output::Load);
+        if self.iidfile.is_some() && !single && plan.platforms.len() > 1 {
             return Err(Refusal::usage(format!(
                 "--iidfile: {} platforms without --push leave no single image ID; use --metadata-file, which names each",
                 plan.platforms.len()
@@ -48,12 +51,12 @@ impl Files {
     }
 
     /// Writes both.
-    pub(crate) fn write(&self, plan: &Plan, board: &Board) -> Result<()> {
-        if let (Some(file), Some(id)) = (&self.iidfile, image_id(plan, board)) {
+    pub(crate) fn write(&self, plan: &Plan, board: &Board, delivered: Option<&Delivered>) -> Result<()> {
+        if let (Some(file), Some(id)) = (&self.iidfile, image_id(plan, board, delivered)) {
             replace(file, id.as_bytes()).with_context(|| format!("--iidfile {}", file.display()))?;
         }
         if let Some(file) = &self.metadata_file {
-            let mut text = serde_json::to_string_pretty(&metadata(plan, board))?;
+            let mut text = serde_json::to_string_pretty(&metadata(plan, board, delivered))?;
             text.push('\n');
             replace(file, text.as_bytes()).with_context(|| format!("--metadata-file {}", file.display()))?;
         }
@@ -62,13 +65,26 @@ impl Files {
 }
 
 /// Prints results as docker does: IDs alone for `-q`, else where the index is.
-pub(crate) fn print(out: &mut impl Write, quiet: bool, plan: &Plan, board: &Board) -> std::io::Result<()> {
-    let index = index(board);
-    match (index, quiet) {
+pub(crate) fn print(
+    out: &mut impl Write,
+    quiet: bool,
+    plan: &Plan,
+    board: &Board,
+    delivered: Option<&Delivered>,
+) -> std::io::Result<()> {
+    match (index(board, delivered), quiet) {
+        (_, false) if delivered.is_some() => {
+            for line in delivered.into_iter().flat_map(|delivered| &delivered.lines) {
+                writeln!(out, "{line}")?;
+            }
+        }
         (Some((digest, _)), true) => writeln!(out, "{digest}")?,
         (Some((digest, _)), false) => {
             for repository in plan.repositories() {
                 writeln!(out, "index: {repository}@{digest}")?;
+            }
+            for tag in candidate(plan, board) {
+                writeln!(out, "candidate: {tag}")?;
             }
         }
         (None, true) => {
@@ -81,29 +97,56 @@ pub(crate) fn print(out: &mut impl Write, quiet: bool, plan: &Plan, board: &Boar
     out.flush()
 }
 
-fn index(board: &Board) -> Option<(archyard_model::Sha256, u64)> {
-    board.ended.as_ref().and_then(|ended| ended.index)
+/// What to do with a candidate; nothing to say of anything else.
+pub(crate) fn next_step(plan: &Plan, board: &Board) -> Option<String> {
+    let build = board.build.as_ref().filter(|_| plan.output == Output::Candidate)?;
+    let tags: Vec<String> = plan.tags.iter().map(ToString::to_string).collect();
+    Some(match tags.is_empty() {
+        true => format!("next: archyard promote {build} -t NAME"),
+        false => format!("next: archyard promote {build}, which gives it {}", tags.join(", ")),
+    })
 }
 
-fn image_id(plan: &Plan, board: &Board) -> Option<String> {
-    match plan.output {
-        Output::Push | Output::Candidate => index(board).map(|(digest, _)| digest.to_string()),
-        _ => board.lanes.first()?.result.as_ref()?.config_digest.map(|digest| digest.to_string()),
+/// The tag that a candidate waits under.
+fn candidate(plan: &Plan, board: &Board) -> Vec<Reference> {
+    let build = board.build.as_ref().filter(|_| plan.output == Output::Candidate);
+    build.and_then(|build| build.parse().ok()).map(|id| plan.published_tags(id)).unwrap_or_default()
+}
+
+/// The index that was published, or is in an archive.
+fn index(board: &Board, delivered: Option<&Delivered>) -> Option<(Sha256, u64)> {
+    let published = board.ended.as_ref().and_then(|ended| ended.index);
+    let archived = delivered.and_then(|delivered| delivered.index.as_ref());
+    published.or_else(|| archived.map(|index| (index.digest, index.bytes.len() as u64)))
+}
+
+/// Of the index if there is one, else of the image that was loaded, else of the first.
+fn image_id(plan: &Plan, board: &Board, delivered: Option<&Delivered>) -> Option<String> {
+    if let Some((digest, _)) = index(board, delivered) {
+        return Some(digest.to_string());
     }
+    if plan.output.publishes() {
+        return None;
+    }
+    let loaded = delivered.and_then(|delivered| delivered.image);
+    let first = || board.lanes.first()?.result.as_ref()?.config_digest;
+    loaded.or_else(first).map(|digest| digest.to_string())
 }
 
 /// The names that buildx uses, and our own under `archyard.`.
-fn metadata(plan: &Plan, board: &Board) -> Value {
+fn metadata(plan: &Plan, board: &Board, delivered: Option<&Delivered>) -> Value {
     let mut object = Map::new();
-    if let Some((digest, size)) = index(board) {
+    if let Some((digest, size)) = index(board, delivered) {
         object.insert("containerimage.digest".to_owned(), json!(digest));
         object.insert(
             "containerimage.descriptor".to_owned(),
             json!({ "mediaType": INDEX_MEDIA_TYPE, "digest": digest, "size": size }),
         );
     }
-    if !plan.tags.is_empty() {
-        let tags: Vec<String> = plan.tags.iter().map(ToString::to_string).collect();
+    // A candidate has not got its tags yet.
+    let named = if plan.output == Output::Candidate { candidate(plan, board) } else { plan.tags.clone() };
+    if !named.is_empty() {
+        let tags: Vec<String> = named.iter().map(ToString::to_string).collect();
         object.insert("image.name".to_owned(), tags.join(",").into());
     }
     let mut platforms = Map::new();
@@ -123,9 +166,19 @@ fn metadata(plan: &Plan, board: &Board) -> Value {
             }
         }
         platform.insert("worker".to_owned(), json!(lane.worker));
+        platform.insert("trial".to_owned(), lane.trial.into());
+        platform.insert("cross".to_owned(), json!(lane.cross));
+        platform.insert("carried".to_owned(), lane.carried.into());
+        let image = view::Image::from(convert::image_to_proto(result));
+        platform.insert("smoke".to_owned(), json!(image.smoke));
+        platform.insert("inspection".to_owned(), json!(image.inspection));
         platforms.insert(lane.platform.to_string(), platform.into());
     }
     object.insert("archyard.build_id".to_owned(), json!(board.build));
+    if let Some(origin) = board.origin {
+        let origin = view::Origin::from(convert::origin_to_proto(origin));
+        object.insert("archyard.origin".to_owned(), json!(origin));
+    }
     object.insert("archyard.platforms".to_owned(), platforms.into());
     object.into()
 }

@@ -32,6 +32,25 @@ impl Backoff {
     }
 }
 
+/// How long a farm has been away.
+#[derive(Debug)]
+pub(crate) struct Away {
+    patience: Duration,
+    since: Option<Instant>,
+}
+
+impl Away {
+    /// It is there, as far as is known.
+    pub(crate) fn new(patience: Duration) -> Self {
+        Self { patience, since: None }
+    }
+
+    /// It did not answer: counts from the first time on.
+    pub(crate) fn is_too_long(&mut self) -> bool {
+        self.since.get_or_insert_with(Instant::now).elapsed() >= self.patience
+    }
+}
+
 /// Calls until the farm answers, at most for `patience`; `None`: for ever. Tells when it does not answer, and when it
 /// does again.
 pub(crate) async fn persist<T, F: Future<Output = Result<T, Status>>>(

@@ -1,27 +1,29 @@
 //! `archyard build`: a plan, a farm, and the build's end as an exit code.
 
-use std::io::{BufWriter, IsTerminal as _};
+use std::io::BufWriter;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use archyard_model::{BuildState, Output, ProjectName};
+use archyard_model::ProjectName;
 use archyard_plan::PlanRequest;
 use tokio::sync::mpsc;
-use ulid::Ulid;
+use tokio_util::sync::CancellationToken;
 
-use crate::args::FarmArgs;
+use crate::args::{FarmArgs, PatienceArgs};
+use crate::build::attend::Attend;
 use crate::build::checks::CheckArgs;
-use crate::build::follow::Follow;
-use crate::build::prepare::{Prepared, prepare};
-use crate::build::results::{self, Files};
-use crate::build::session::Session;
-use crate::build::submit::submit;
+use crate::build::destination::{Destination, DestinationArgs};
+use crate::build::display::Display;
+use crate::build::prepare::{Prepared, own_platform, prepare};
+use crate::build::results::Files;
+use crate::build::submit::Submission;
 use crate::build::{UPDATES, Updates};
 use crate::exit::Exit;
 use crate::farm::Farm;
 use crate::local::LocalFarm;
-use crate::progress::{Board, Json, Plain, Quiet, Renderer, Story, Tty, Update};
-use crate::{exit, runtime};
+use crate::outputs::Outputs;
+use crate::progress::Update;
+use crate::{exit, paths, runtime};
 
 /// Build an image on every platform asked for, each on a worker that runs it natively.
 ///
@@ -69,12 +71,8 @@ pub(crate) struct Args {
     /// runs nothing there
     #[arg(long, value_name = "PLATFORM")]
     cross: Vec<String>,
-    /// Publish under every tag
-    #[arg(long)]
-    push: bool,
-    /// Publish into this repository under a tag of its own, for `archyard promote` to give it --tag
-    #[arg(long, value_name = "REPOSITORY")]
-    candidate: Option<String>,
+    #[command(flatten)]
+    destination: DestinationArgs,
     /// Build argument, as NAME=VALUE, or NAME for what the environment has; repeat for several
     #[arg(long, value_name = "NAME[=VALUE]")]
     build_arg: Vec<String>,
@@ -100,116 +98,93 @@ pub(crate) struct Args {
     /// Print the plan as JSON and stop
     #[arg(long)]
     print: bool,
-    /// How progress is shown: auto, tty, plain, json or quiet
-    #[arg(long, value_enum, value_name = "KIND", default_value_t, hide_possible_values = true)]
-    progress: Progress,
-    /// Print image IDs only: the index's digest for --push
-    #[arg(short, long, conflicts_with = "json")]
-    quiet: bool,
-    /// Print everything that happens on standard output, one JSON object a line
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    display: Display,
     #[command(flatten)]
     files: Files,
     #[command(flatten)]
     checks: CheckArgs,
-    /// Engine for a build without a farm [default: DOCKER_HOST or unix:///var/run/docker.sock]
+    /// Engine for --load, and for a build without a farm [default: DOCKER_HOST or unix:///var/run/docker.sock]
     #[arg(long, value_name = "ENDPOINT")]
     engine: Option<String>,
     #[command(flatten)]
     farm: FarmArgs,
+    #[command(flatten)]
+    patience: PatienceArgs,
 }
 
-/// `--progress`: a block that moves on a terminal, else lines; or what `--json` and `--quiet` do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-enum Progress {
-    #[default]
-    Auto,
-    Tty,
-    Plain,
-    Json,
-    Quiet,
-}
-
-pub(crate) fn run(args: Args) -> Result<Exit> {
-    let prepared = prepare(&args.request()?)?;
+pub(crate) fn run(args: &Args) -> Result<Exit> {
+    let destination = args.destination.chosen()?;
+    let prepared = prepare(&args.request(&destination))?;
     args.files.check(&prepared.planned.plan)?;
     if args.print {
         return print(&prepared);
     }
-    runtime::full(build(args, prepared))
+    // A farm in this very process needs threads; without one they only wake each other.
+    match Farm::known(&args.farm) {
+        Some(endpoint) => runtime::small(async {
+            let farm = Farm::connect(endpoint, args.farm.tls_dir()).await?;
+            let outputs = args.outputs(&destination, &prepared).await?;
+            attended(args, &prepared, outputs, farm).await
+        }),
+        None => runtime::full(async {
+            let outputs = args.outputs(&destination, &prepared).await?;
+            at_home(args, &prepared, outputs).await
+        }),
+    }
 }
 
-async fn build(args: Args, prepared: Prepared) -> Result<Exit> {
-    let plan = prepared.planned.plan.clone();
-    let (farm, mut local) = match Farm::known(&args.farm) {
-        Some(endpoint) => (Farm::connect(endpoint, args.farm.tls_dir()).await?, None),
-        None => {
-            let local = LocalFarm::start(args.engine.as_deref()).await?;
-            (local.farm.clone(), Some(local))
-        }
+/// On a farm of its own.
+async fn at_home(args: &Args, prepared: &Prepared, outputs: Option<Outputs>) -> Result<Exit> {
+    let mut local = LocalFarm::start(args.engine.as_deref()).await?;
+    let attended = attended(args, prepared, outputs, local.farm.clone());
+    let outcome = tokio::select! {
+        outcome = attended => outcome,
+        error = local.broken() => Err(error),
     };
-    let board = Board::new(&plan.platforms);
-    let renderer = args.renderer(&board);
-    let mut session = Session::new(board, renderer);
-    session.on_interrupt = Some("canceling the build; press Ctrl-C again to leave at once");
-    let stop = session.stop.clone();
+    local.stop().await;
+    outcome
+}
+
+async fn attended(args: &Args, prepared: &Prepared, outputs: Option<Outputs>, farm: Farm) -> Result<Exit> {
+    let stop = CancellationToken::new();
     let (updates, told) = mpsc::channel(UPDATES);
-    let work = async move {
-        for warning in &prepared.warnings {
-            updates.send(Update::Note(warning.clone())).await.ok();
-        }
-        let build = submitted(&farm, &prepared, &stop, &updates).await?;
-        let follow = Follow { farm, build, logins: prepared.logins, jobs: None, updates };
-        tokio::select! {
-            outcome = follow.to_the_end() => outcome,
-            // Canceling ends nothing by itself: the build's end is waited for.
-            () = async { follow.cancel_on(&stop).await; std::future::pending().await } => Ok(()),
-        }
+    let submitted = submitted(&farm, prepared, stop.clone(), updates.clone());
+    let attend = Attend {
+        farm: farm.clone(),
+        plan: &prepared.planned.plan,
+        logins: prepared.logins.clone(),
+        display: &args.display,
+        files: &args.files,
+        outputs,
+        patience: args.patience.farm_timeout,
+        stop,
+        updates,
+        told,
     };
-    let outcome = match &mut local {
-        None => session.run(work, told).await,
-        Some(local) => tokio::select! {
-            outcome = session.run(work, told) => outcome,
-            error = local.broken() => Err(error),
-        },
-    };
-    if let Some(local) = local {
-        local.stop().await;
-    }
-    // A screen that went away changes nothing about the build.
-    let (board, _screen) = outcome?;
-    let exit = exit_of(&board);
-    if exit == Exit::Success {
-        args.files.write(&plan, &board)?;
-        if !args.is_json() {
-            results::print(&mut std::io::stdout().lock(), args.is_quiet(), &plan, &board)?;
-        }
-    }
-    Ok(exit)
+    Box::pin(attend.run(submitted)).await
 }
 
 /// The build's id. A wish to stop ends an upload at once; a submission is waited for, for it may have been taken.
 async fn submitted(
     farm: &Farm,
     prepared: &Prepared,
-    stop: &tokio_util::sync::CancellationToken,
-    updates: &Updates,
+    stop: CancellationToken,
+    updates: Updates,
 ) -> Result<String> {
-    let upload = crate::build::upload::upload(farm, &prepared.planned, updates);
+    for warning in &prepared.warnings {
+        updates.send(Update::Note(warning.clone())).await.ok();
+    }
+    let submission = Submission::new(farm, &prepared.planned, &prepared.logins, &updates);
+    if let Some(build) = submission.hopefully().await? {
+        return Ok(build);
+    }
+    let upload = crate::build::upload::upload(farm, &prepared.planned, &updates);
     tokio::select! {
         outcome = upload => outcome?,
         () = stop.cancelled() => return Err(exit::Refusal::canceled("canceled before the farm had the build")),
     }
-    submit(farm, &prepared.planned, &prepared.logins, Ulid::new(), updates).await
-}
-
-fn exit_of(board: &Board) -> Exit {
-    match board.ended.as_ref().map(|ended| ended.state) {
-        Some(BuildState::Succeeded) => Exit::Success,
-        Some(BuildState::Canceled) => Exit::Canceled,
-        _ => Exit::Failed,
-    }
+    submission.surely().await
 }
 
 fn print(prepared: &Prepared) -> Result<Exit> {
@@ -226,8 +201,8 @@ fn print(prepared: &Prepared) -> Result<Exit> {
 }
 
 impl Args {
-    fn request(&self) -> Result<PlanRequest> {
-        Ok(PlanRequest {
+    fn request(&self, destination: &Destination) -> PlanRequest {
+        PlanRequest {
             context: self.context.clone(),
             dockerfile: self.file.clone(),
             tags: self.tags.clone(),
@@ -241,46 +216,20 @@ impl Args {
             pull: self.pull,
             checks: self.checks.flags(),
             annotations: self.annotation.clone(),
-            output: self.output()?,
-            staging: self.candidate.clone(),
+            output: destination.output(),
+            staging: match destination {
+                Destination::Candidate(repository) => Some(repository.clone()),
+                Destination::Spec(_) => None,
+            },
             project: self.project.clone(),
             insecure_registries: self.insecure_registry.clone(),
-        })
-    }
-
-    fn output(&self) -> Result<Output> {
-        match (&self.candidate, self.push) {
-            (Some(repository), true) => Err(exit::Refusal::usage(format!(
-                "--candidate {repository:?}: a candidate gets no tags yet; leave out --push, or push without --candidate"
-            ))),
-            (Some(_), false) => Ok(Output::Candidate),
-            (None, true) => Ok(Output::Push),
-            (None, false) => Ok(Output::Check),
         }
     }
 
-    fn is_json(&self) -> bool {
-        self.json || self.progress == Progress::Json
-    }
-
-    fn is_quiet(&self) -> bool {
-        self.quiet || self.progress == Progress::Quiet
-    }
-
-    fn renderer(&self, board: &Board) -> Box<dyn Renderer> {
-        let err = || BufWriter::new(std::io::stderr());
-        if self.is_json() {
-            return Box::new(Json(BufWriter::new(std::io::stdout())));
-        }
-        if self.is_quiet() {
-            return Box::new(Quiet(err()));
-        }
-        let tty = match self.progress {
-            Progress::Tty => true,
-            Progress::Plain => false,
-            _ => std::io::stderr().is_terminal() && !console::is_dumb(),
-        };
-        let colours = std::io::stderr().is_terminal() && console::colors_enabled_stderr();
-        if tty { Box::new(Tty::new()) } else { Box::new(Plain::new(err(), Story::Build, colours, board)) }
+    /// Looked at before anything is built.
+    async fn outputs(&self, destination: &Destination, prepared: &Prepared) -> Result<Option<Outputs>> {
+        let Destination::Spec(spec) = destination else { return Ok(None) };
+        let engine = self.engine.clone().unwrap_or_else(paths::default_engine);
+        Outputs::prepare(spec, &prepared.planned.plan, own_platform().ok(), &engine).await
     }
 }

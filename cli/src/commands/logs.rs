@@ -10,7 +10,7 @@ use archyard_model::{Platform, convert};
 use archyard_proto::v1 as proto;
 use tokio::sync::mpsc;
 
-use crate::args::FarmArgs;
+use crate::args::{FarmArgs, PatienceArgs};
 use crate::build::UPDATES;
 use crate::build::follow::Follow;
 use crate::build::log::Source;
@@ -41,6 +41,8 @@ pub(crate) struct Args {
     platform: Option<Platform>,
     #[command(flatten)]
     farm: FarmArgs,
+    #[command(flatten)]
+    patience: PatienceArgs,
 }
 
 pub(crate) fn run(args: Args) -> Result<Exit> {
@@ -59,14 +61,22 @@ async fn logs(args: Args) -> Result<Exit> {
         None => None,
         Some(platform) => Some(vec![position(&platforms, platform, &build)?]),
     };
-    let board = Board::new(&platforms);
+    let trial =
+        record.plan.iter().flat_map(|plan| &plan.trial).filter_map(|at| u16::try_from(*at).ok()).collect();
+    let board = Board::new(&platforms, &trial);
+    let patience = args.patience.farm_timeout;
     let colours = std::io::stdout().is_terminal() && console::colors_enabled();
     let renderer = Box::new(Plain::new(BufWriter::new(std::io::stdout()), Story::Logs, colours, &board));
     let (updates, told) = mpsc::channel(UPDATES);
     let session = Session::new(board, renderer);
     let (_, screen) = if args.follow {
-        let follow = Follow { farm, build, logins: Vec::new(), jobs, updates };
-        session.run(async move { follow.to_the_end().await }, told).await?
+        let follow = Follow { farm, build, logins: Vec::new(), jobs, crosses: false, patience, updates };
+        let work = async move {
+            let ended = follow.to_the_end().await?;
+            follow.tell(ended).await;
+            Ok(())
+        };
+        session.run(work, told).await?
     } else {
         let work = async move {
             for job in record.jobs {
@@ -74,8 +84,13 @@ async fn logs(args: Args) -> Result<Exit> {
                 if jobs.as_ref().is_some_and(|jobs| !jobs.contains(&index)) {
                     continue;
                 }
-                let source =
-                    Source { farm: farm.clone(), build: build.clone(), job: index, updates: updates.clone() };
+                let source = Source {
+                    farm: farm.clone(),
+                    build: build.clone(),
+                    job: index,
+                    patience,
+                    updates: updates.clone(),
+                };
                 for attempt in job.attempts {
                     if attempt.token > 1 {
                         let platform =

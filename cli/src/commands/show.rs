@@ -4,14 +4,15 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 
 use anyhow::Result;
-use archyard_model::Plan;
+use archyard_model::{Output, Plan};
 use archyard_proto::v1 as proto;
 
 use crate::args::FarmArgs;
 use crate::commands::target::Target;
 use crate::exit::Exit;
 use crate::farm::Farm;
-use crate::view::{Attempt, Build, Job};
+use crate::progress::clean;
+use crate::view::{Attempt, Build, Image, Job};
 use crate::{runtime, text};
 
 /// Show all that is known of a build: platforms, workers, attempts and why they ended, lock, tags.
@@ -50,6 +51,9 @@ fn describe(build: &Build) -> Result<String, std::fmt::Error> {
         Some(reason) => line("state", &format!("{}: {reason}", build.state))?,
         None => line("state", &build.state)?,
     }
+    if let Some(origin) = &build.origin {
+        line("origin", &format!("{} of {}", origin.kind, origin.build))?;
+    }
     if let Some(accepted) = build.accepted_at {
         line("accepted", &format!("{accepted:.0} by {}", build.principal))?;
     }
@@ -72,6 +76,12 @@ fn describe(build: &Build) -> Result<String, std::fmt::Error> {
     }
     if let Some(plan) = &build.plan {
         describe_plan(&mut out, plan)?;
+        if let (Output::Candidate, "succeeded") = (plan.output, build.state.as_str()) {
+            let tags: Vec<String> = plan.tags.iter().map(ToString::to_string).collect();
+            let gives = if tags.is_empty() { " -t NAME" } else { "" };
+            let tags = if tags.is_empty() { "a tag".to_owned() } else { tags.join(", ") };
+            writeln!(out, "{:<11}archyard promote {}{gives} gives it {tags}", "next", build.id)?;
+        }
     }
     for image in build.lock.iter().flat_map(|lock| &lock.images) {
         match &image.digest {
@@ -98,6 +108,18 @@ fn describe_plan(out: &mut String, plan: &Plan) -> std::fmt::Result {
         Some(target) => line("dockerfile", &format!("{} at {target}", plan.dockerfile_name))?,
         None => line("dockerfile", &plan.dockerfile_name)?,
     }
+    let output = serde_json::to_value(plan.output).ok();
+    let output = output.as_ref().and_then(|word| word.as_str()).unwrap_or_default();
+    match &plan.staging {
+        Some(staging) => line("output", &format!("{output} in {staging}"))?,
+        None => line("output", output)?,
+    }
+    for words in &plan.checks.smoke_tests {
+        line("smoke-test", words)?;
+    }
+    for annotation in &plan.annotations {
+        line("annotation", &format!("{}={}", annotation.key, annotation.value))?;
+    }
     for (name, value) in &plan.build_args {
         line("build-arg", &format!("{name}={value}"))?;
     }
@@ -109,6 +131,15 @@ fn describe_plan(out: &mut String, plan: &Plan) -> std::fmt::Result {
 
 fn describe_job(out: &mut String, job: &Job) -> std::fmt::Result {
     write!(out, "\n{} {}", job.platform, job.state)?;
+    let standing = [
+        job.trial.then(|| "on trial".to_owned()),
+        job.cross.as_ref().map(|builder| format!("built on {builder}")),
+        job.carried.then(|| "taken over".to_owned()),
+    ];
+    let standing: Vec<String> = standing.into_iter().flatten().collect();
+    if !standing.is_empty() {
+        write!(out, " ({})", standing.join(", "))?;
+    }
     if let Some(reason) = &job.waiting_reason {
         write!(out, ": {reason}")?;
     }
@@ -122,6 +153,9 @@ fn describe_job(out: &mut String, job: &Job) -> std::fmt::Result {
     }
     if let Some(digest) = result.and_then(|image| image.config_digest.as_ref()) {
         writeln!(out, "  image    {digest}")?;
+    }
+    if let Some(image) = result {
+        describe_image(out, job, image)?;
     }
     if let Some(failure) = &job.failure {
         if job
@@ -137,6 +171,37 @@ fn describe_job(out: &mut String, job: &Job) -> std::fmt::Result {
         }
     }
     Ok(())
+}
+
+/// What was found in it; names that come from the image may not steer a terminal.
+fn describe_image(out: &mut String, job: &Job, image: &Image) -> std::fmt::Result {
+    if let Some(found) = &image.inspection {
+        if let Some(command) = &found.command {
+            let machine = found.machine.as_ref().map(|machine| format!(" ({machine})")).unwrap_or_default();
+            writeln!(out, "  runs     {}{machine}", clean(command.as_bytes()))?;
+        }
+        if let Some(level) = &found.requires {
+            writeln!(out, "  warning  it demands {level}, which {} does not promise", job.platform)?;
+        }
+        for file in &found.foreign {
+            writeln!(
+                out,
+                "  warning  {} is for {}",
+                clean(file.path.as_bytes()),
+                clean(file.machine.as_bytes())
+            )?;
+        }
+        let more = found.foreign_files.saturating_sub(found.foreign.len() as u64);
+        if more > 0 {
+            writeln!(out, "  warning  and {more} more executables of other machines")?;
+        }
+    }
+    match image.smoke {
+        Some("passed") => writeln!(out, "  smoke tests passed"),
+        Some(_) if job.cross.is_some() => writeln!(out, "  smoke tests not run: cross"),
+        Some(_) => writeln!(out, "  smoke tests not run"),
+        None => Ok(()),
+    }
 }
 
 fn outcome(attempt: &Attempt) -> String {
@@ -156,7 +221,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::view::{Failure, Image, Lock, LockedImage, Tag};
+    use crate::view::{Failure, ForeignFile, Inspection, Lock, LockedImage, Origin, Tag};
 
     #[test]
     fn a_record_for_people() {
@@ -185,6 +250,7 @@ mod tests {
             waiting_reason: None,
             principal: "local".to_owned(),
             request_id: "r".to_owned(),
+            origin: Some(Origin { kind: "rerun", build: "01ARZ3NDEKTSV4RRFFQ69G5FAA".to_owned() }),
             accepted_at: at(0),
             ended_at: at(75),
             failure: Some(ran.clone()),
@@ -197,6 +263,9 @@ mod tests {
             jobs: vec![
                 Job {
                     platform: "linux/amd64".to_owned(),
+                    trial: true,
+                    cross: None,
+                    carried: false,
                     state: "failed".to_owned(),
                     waiting_reason: None,
                     attempts: vec![attempt(1, "w-1", Some(lost)), attempt(2, "w-2", Some(ran.clone()))],
@@ -205,6 +274,9 @@ mod tests {
                 },
                 Job {
                     platform: "linux/386".to_owned(),
+                    trial: false,
+                    cross: Some("linux/amd64".to_owned()),
+                    carried: true,
                     state: "succeeded".to_owned(),
                     waiting_reason: None,
                     attempts: vec![attempt(1, "w-3", None)],
@@ -213,6 +285,18 @@ mod tests {
                         manifest_bytes: Some(3),
                         media_type: None,
                         config_digest: Some("sha256:bb".to_owned()),
+                        smoke: Some("not_run"),
+                        inspection: Some(Inspection {
+                            command: Some("/usr/bin/x\u{1b}[2J".to_owned()),
+                            machine: Some("x86".to_owned()),
+                            requires: None,
+                            foreign: vec![ForeignFile {
+                                path: "/lib/firmware/\u{1b}]0;x\u{7}a".to_owned(),
+                                machine: "aarch64".to_owned(),
+                            }],
+                            foreign_files: 3,
+                        }),
+                        artifacts: Vec::new(),
                     }),
                     failure: None,
                 },

@@ -1,9 +1,10 @@
 //! What is known of a build at this moment: what every renderer draws from.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use archyard_model::build::BuildState;
-use archyard_model::{BuildEvent, EventKind, Failure, ImageResult, JobState, Platform, Sha256};
+use archyard_model::{BuildEvent, EventKind, Failure, ImageResult, JobState, Origin, Platform, Sha256};
 use archyard_proto::v1::LogFrame;
 use archyard_proto::v1::log_frame::Frame;
 use jiff::Timestamp;
@@ -20,6 +21,8 @@ const PARTIAL_LINE: Duration = Duration::from_secs(1);
 pub(crate) struct Board {
     /// Its id, once the farm has it.
     pub(crate) build: Option<String>,
+    /// The build it starts from.
+    pub(crate) origin: Option<Origin>,
     /// One per platform, in the plan's order.
     pub(crate) lanes: Vec<Lane>,
     /// When this client began.
@@ -58,6 +61,12 @@ pub(crate) struct Ended {
 #[derive(Debug)]
 pub(crate) struct Lane {
     pub(crate) platform: Platform,
+    /// Whether it neither holds the build up nor enters the index.
+    pub(crate) trial: bool,
+    /// The platform of the worker it is built on, where that is another.
+    pub(crate) cross: Option<Platform>,
+    /// Whether its result is that of the build this one starts from.
+    pub(crate) carried: bool,
     pub(crate) state: JobState,
     pub(crate) worker: Option<String>,
     /// The attempt under way, or the last.
@@ -78,9 +87,12 @@ pub(crate) struct Lane {
 }
 
 impl Lane {
-    fn new(platform: Platform) -> Self {
+    fn new(platform: Platform, trial: bool) -> Self {
         Self {
             platform,
+            trial,
+            cross: None,
+            carried: false,
             state: JobState::Queued,
             worker: None,
             token: 0,
@@ -98,11 +110,13 @@ impl Lane {
 }
 
 impl Board {
-    /// A build of these platforms, of which nothing is known yet.
-    pub(crate) fn new(platforms: &[Platform]) -> Self {
+    /// A build of these platforms, some of them on trial, of which nothing is known yet.
+    pub(crate) fn new(platforms: &[Platform], trial: &BTreeSet<u16>) -> Self {
+        let lanes = (0..).zip(platforms);
         Self {
             build: None,
-            lanes: platforms.iter().cloned().map(Lane::new).collect(),
+            origin: None,
+            lanes: lanes.map(|(at, platform)| Lane::new(platform.clone(), trial.contains(&at))).collect(),
             began: Instant::now(),
             waiting: None,
             uploading: None,
@@ -148,6 +162,12 @@ impl Board {
             Update::Event(event) => {
                 self.event(&event);
                 tell(self, Change::Event(event));
+            }
+            Update::Record(known) => {
+                self.origin = known.origin;
+                for (lane, job) in self.lanes.iter_mut().zip(known.jobs) {
+                    (lane.cross, lane.carried) = (job.cross, job.carried);
+                }
             }
             Update::Frame { job, token, frame } => {
                 for step in self.frame(job, token, frame) {

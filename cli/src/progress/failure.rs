@@ -1,5 +1,5 @@
 //! Why a build failed, at its very end, where people look: the failed step's last lines, the Dockerfile's excerpt, and
-//! one line that says it all; for every platform that failed by itself.
+//! one line that says it all; for every platform that failed by itself, those on trial included.
 
 use std::io::{self, Write};
 
@@ -14,13 +14,18 @@ const RULE: &str = "------";
 /// Writes nothing for a build that did not fail.
 pub(super) fn write(out: &mut impl Write, colours: bool, board: &Board) -> io::Result<()> {
     let mut told: Vec<&str> = Vec::new();
-    for lane in &board.lanes {
+    // Last comes what the build failed for.
+    let (trials, required): (Vec<&Lane>, Vec<&Lane>) = board.lanes.iter().partition(|lane| lane.trial);
+    for lane in trials.into_iter().chain(required) {
         let Some(failure) = own_failure(lane) else { continue };
         step(out, colours, lane)?;
         detail(out, failure)?;
         let worker = lane.worker.as_ref().map(|worker| format!(" on {worker}")).unwrap_or_default();
-        writeln!(out, "ERROR: {}{worker}: {}", lane.platform, clean(failure.message.as_bytes()))?;
-        told.push(&failure.message);
+        let kind = if lane.trial { "ON TRIAL" } else { "ERROR" };
+        writeln!(out, "{kind}: {}{worker}: {}", lane.platform, clean(failure.message.as_bytes()))?;
+        if !lane.trial {
+            told.push(&failure.message);
+        }
     }
     let build = board.ended.as_ref().and_then(|ended| ended.failure.as_ref());
     if let Some(failure) = build.filter(|failure| failure.class != FailureClass::Canceled)

@@ -2,7 +2,9 @@
 
 use std::io::{self, Write};
 
-use archyard_model::{BuildEvent, EventKind, Failure, ImageResult, Lock, Platform, TagRecord, convert};
+use archyard_model::{
+    BuildEvent, EventKind, Failure, ImageResult, Lock, Origin, Platform, TagRecord, convert,
+};
 use serde_json::{Value, json};
 
 use super::update::{Change, Step, StepEnd};
@@ -82,11 +84,25 @@ fn event_object(board: &Board, event: &BuildEvent) -> Value {
         EventKind::Ended { state, failure, index } => json!({
             "type": "ended",
             "build": board.build,
+            "origin": board.origin.map(origin_object),
             "state": state.to_string(),
             "failure": failure.as_ref().map(failure_object),
             "index": index.as_ref().map(|(digest, size)| json!({ "digest": digest, "bytes": size })),
         }),
     };
+    let job = match &event.kind {
+        EventKind::JobWaiting { job, .. }
+        | EventKind::JobLeased { job, .. }
+        | EventKind::JobStarted { job, .. }
+        | EventKind::AttemptEnded { job, .. }
+        | EventKind::JobEnded { job, .. } => board.lanes.get(usize::from(*job)),
+        _ => None,
+    };
+    if let Some(lane) = job {
+        object["trial"] = lane.trial.into();
+        object["cross"] = json!(lane.cross);
+        object["carried"] = lane.carried.into();
+    }
     object["seq"] = event.seq.into();
     object["at"] = event.at.to_string().into();
     object
@@ -133,6 +149,10 @@ fn failure_object(failure: &Failure) -> Value {
 
 fn image_object(image: &ImageResult) -> Value {
     value(view::Image::from(convert::image_to_proto(image)))
+}
+
+fn origin_object(origin: Origin) -> Value {
+    value(view::Origin::from(convert::origin_to_proto(origin)))
 }
 
 fn lock_object(lock: &Lock) -> Value {

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use archyard_model::{BuildEvent, EventKind, JobState};
 
+use super::standing::{smoke, standing, warnings};
 use super::update::{Change, Step, StepEnd};
-use super::{Board, Renderer, failure, paint, summary};
+use super::{Board, Lane, Renderer, failure, paint, summary};
 use crate::text;
 
 /// Which parts of the story are told.
@@ -88,7 +89,8 @@ impl<W: Write> Plain<W> {
             EventKind::JobLeased { .. } | EventKind::Accepted { .. } => Ok(()),
             EventKind::JobStarted { job, token, worker } => {
                 let again = if token.0 > 1 { format!(" (attempt {token})") } else { String::new() };
-                self.lane((*job).into(), &format!("started on {worker}{again}"))
+                let standing = board.lanes.get(usize::from(*job)).map(aside).unwrap_or_default();
+                self.lane((*job).into(), &format!("started on {worker}{again}{standing}"))
             }
             EventKind::AttemptEnded { job, token, worker, failure, will_retry } => match failure {
                 Some(failure) if *will_retry => self.lane(
@@ -98,13 +100,19 @@ impl<W: Write> Plain<W> {
                 _ => Ok(()),
             },
             EventKind::JobEnded { job, state, failure, .. } => {
-                let took = board.lanes.get(usize::from(*job)).and_then(|lane| lane.took);
+                let lane = board.lanes.get(usize::from(*job));
+                for warning in lane.map(warnings).unwrap_or_default() {
+                    self.lane((*job).into(), &format!("WARN: {warning}"))?;
+                }
+                let standing = lane.map(aside).unwrap_or_default();
+                let smoke = lane.and_then(smoke).map(|smoke| format!(", {smoke}")).unwrap_or_default();
+                let took = lane.and_then(|lane| lane.took);
                 let took = took.map(|took| format!(" after {}", text::duration(took))).unwrap_or_default();
                 let why = match failure {
                     Some(failure) if *state == JobState::Failed => format!(": {failure}"),
                     _ => String::new(),
                 };
-                self.lane((*job).into(), &format!("{state}{took}{why}"))
+                self.lane((*job).into(), &format!("{state}{took}{smoke}{standing}{why}"))
             }
             EventKind::CancelRequested { principal, reason } => {
                 let reason = if reason.is_empty() { String::new() } else { format!(": {reason}") };
@@ -182,6 +190,12 @@ impl<W: Write + Send> Renderer for Plain<W> {
         }
         self.out.flush()
     }
+}
+
+/// ` (on trial, built on linux/amd64)`; nothing for what is as usual.
+fn aside(lane: &Lane) -> String {
+    let standing = standing(lane);
+    if standing.is_empty() { String::new() } else { format!(" ({})", standing.join(", ")) }
 }
 
 /// `#5 `; nothing for what belongs to no step.

@@ -61,7 +61,7 @@ impl Lines {
 }
 
 /// A line without anything but text and colours; ends in no colour.
-pub(super) fn clean(bytes: &[u8]) -> String {
+pub(crate) fn clean(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let text = text.trim_end_matches('\r');
     let text = text.rsplit_once('\r').map_or(text, |(_, last)| last);

@@ -2,8 +2,9 @@
 
 use std::io::{self, Write};
 
-use archyard_model::JobState;
+use archyard_model::{JobState, OriginKind};
 
+use super::standing::{smoke, standing};
 use super::{Board, Lane};
 use crate::text;
 
@@ -23,21 +24,29 @@ pub(super) fn write(out: &mut impl Write, board: &Board) -> io::Result<()> {
         writeln!(out, "{}", line.trim_end())?;
     }
     let build = board.build.as_deref().unwrap_or_default();
-    writeln!(out, "build {build} {} in {}", ended.state, text::duration(ended.took))
+    let origin = board.origin.map(|origin| match origin.kind {
+        OriginKind::Rerun => format!("; a rerun of {}", origin.build),
+        OriginKind::Promotion => format!("; a promotion of {}", origin.build),
+    });
+    let failed = board.lanes.iter().filter(|lane| lane.trial && lane.state == JobState::Failed).count();
+    let trials = (failed > 0).then(|| format!("; {} on trial failed", text::count(failed, "platform")));
+    let [origin, trials] = [origin, trials].map(Option::unwrap_or_default);
+    writeln!(out, "build {build} {} in {}{trials}{origin}", ended.state, text::duration(ended.took))
 }
 
 /// Writes what each platform left, for a screen that shows the rest already.
 pub(super) fn write_results(out: &mut impl Write, board: &Board) -> io::Result<()> {
     let width = board.lanes.iter().map(|lane| lane.platform.to_string().len()).max().unwrap_or_default();
     for lane in &board.lanes {
-        if let Some(left) = left(lane) {
-            writeln!(out, "{:<width$}  {left}", lane.platform.to_string())?;
+        let facts: Vec<String> = smoke(lane).into_iter().chain(left(lane)).collect();
+        if !facts.is_empty() {
+            writeln!(out, "{:<width$}  {}", lane.platform.to_string(), facts.join("  "))?;
         }
     }
     Ok(())
 }
 
-/// `3.2s  5 of 7 steps cached  image sha256:...`
+/// `3.2s  5 of 7 steps cached  on trial  smoke tests passed  image sha256:...`
 fn facts(lane: &Lane) -> String {
     let mut facts = Vec::new();
     if let Some(took) = lane.took {
@@ -47,6 +56,8 @@ fn facts(lane: &Lane) -> String {
     if steps > 0 && lane.state == JobState::Succeeded {
         facts.push(format!("{cached} of {} cached", text::count(steps, "step")));
     }
+    facts.extend(standing(lane));
+    facts.extend(smoke(lane));
     facts.extend(left(lane));
     facts.join("  ")
 }

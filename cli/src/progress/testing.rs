@@ -1,5 +1,7 @@
 //! Updates made by hand, for the tests of renderers.
 
+use std::collections::BTreeSet;
+
 use archyard_model::build::PushedManifest;
 use archyard_model::{
     BuildEvent, BuildState, EventKind, Failure, FailureClass, FencingToken, ImageResult, JobState, Lock,
@@ -18,7 +20,7 @@ pub(crate) type Ms = i64;
 pub(crate) fn board() -> Board {
     let platforms: Vec<Platform> =
         ["linux/amd64", "linux/386"].iter().map(|text| text.parse().unwrap()).collect();
-    Board::new(&platforms)
+    Board::new(&platforms, &BTreeSet::new())
 }
 
 /// Shows a story from its beginning to its end.

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use archyard_model::BuildEvent;
+use archyard_model::convert::{origin_from_proto, platform_from_proto};
+use archyard_model::{BuildEvent, Origin, Platform};
+use archyard_proto::v1 as proto;
 use archyard_proto::v1::LogFrame;
 
 /// As it arrives.
@@ -20,8 +22,42 @@ pub(crate) enum Update {
     Reachable(bool),
     /// The build's own events.
     Event(Box<BuildEvent>),
+    /// What the build's record says beside its events.
+    Record(Box<Known>),
     /// A frame of the log of a job's attempt.
     Frame { job: usize, token: u64, frame: LogFrame },
+}
+
+/// What no event says.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Known {
+    /// The build it starts from.
+    pub(crate) origin: Option<Origin>,
+    /// Per platform, in the plan's order.
+    pub(crate) jobs: Vec<KnownJob>,
+}
+
+/// The same of one platform.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct KnownJob {
+    /// The platform of the worker it is built on, where that is another.
+    pub(crate) cross: Option<Platform>,
+    /// Not built here: its result is another build's.
+    pub(crate) carried: bool,
+}
+
+impl From<&proto::BuildRecord> for Known {
+    /// What a newer scheduler says and this client has no word for is left out.
+    fn from(record: &proto::BuildRecord) -> Self {
+        let job = |job: &proto::JobRecord| KnownJob {
+            cross: job.cross.as_ref().and_then(|platform| platform_from_proto(platform).ok()),
+            carried: job.carried,
+        };
+        Self {
+            origin: record.origin.as_ref().and_then(|origin| origin_from_proto(origin).ok()),
+            jobs: record.jobs.iter().map(job).collect(),
+        }
+    }
 }
 
 /// As renderers see it: decoded, one thing at a time.

@@ -17,6 +17,7 @@ use std::time::Duration;
 use archyard_model::{BuildEvent, EventKind, JobState};
 use console::{Style, pad_str, truncate_str};
 
+use crate::progress::standing::{standing, warnings};
 use crate::progress::steps::StepState;
 use crate::progress::update::StepEnd;
 use crate::progress::{Board, Lane};
@@ -69,6 +70,11 @@ pub(super) fn notes(board: &Board, event: &BuildEvent) -> Vec<String> {
         }
         EventKind::TagMoved(tag) if !tag.moved => {
             vec![yellow().apply_to(format!("{} not moved: {}", tag.tag, tag.detail)).to_string()]
+        }
+        EventKind::JobEnded { job, .. } => {
+            let Some(lane) = board.lanes.get(usize::from(*job)) else { return Vec::new() };
+            let warning = |text: String| format!("warning: {}: {text}", lane.platform);
+            warnings(lane).into_iter().map(|text| yellow().apply_to(warning(text)).to_string()).collect()
         }
         _ => Vec::new(),
     }
@@ -140,6 +146,7 @@ impl Columns {
             JobState::Queued | JobState::Leased => ("•", dim()),
             JobState::Running => ("•", cyan()),
             JobState::Succeeded => ("✓", green()),
+            JobState::Failed if lane.trial => ("✗", yellow()),
             JobState::Failed => ("✗", red()),
             JobState::Canceled => ("-", yellow()),
         };
@@ -158,6 +165,7 @@ impl Columns {
         if steps > 0 {
             parts.push(format!("{ended}/{}, {cached} cached", text::count(steps, "step")));
         }
+        parts.extend(standing(lane).iter().map(|word| dim().apply_to(word).to_string()));
         match (lane.state, &lane.waiting, &lane.phase) {
             (JobState::Queued, Some(reason), _) => {
                 parts.push(yellow().apply_to(format!("waiting: {reason}")).to_string());
@@ -167,7 +175,7 @@ impl Columns {
             (JobState::Running, _, Some(phase)) if phase != "build" => parts.push(phase.clone()),
             (JobState::Failed, _, _) => {
                 let failure = lane.failure.as_ref().map(ToString::to_string).unwrap_or_default();
-                parts.push(red().apply_to(failure).to_string());
+                parts.push(if lane.trial { yellow() } else { red() }.apply_to(failure).to_string());
             }
             (JobState::Canceled, _, _) => parts.push("canceled".to_owned()),
             (JobState::Running | JobState::Succeeded, _, _) => {}
@@ -331,7 +339,7 @@ mod tests {
         let platforms = ["amd64", "386", "arm64", "arm/v7", "arm/v6", "riscv64", "s390x", "ppc64le"];
         let platforms: Vec<_> =
             platforms.iter().map(|name| format!("linux/{name}").parse().unwrap()).collect();
-        let mut board = Board::new(&platforms);
+        let mut board = Board::new(&platforms, &[].into());
         testing::note(
             &mut board,
             vec![testing::pushed(0, 0), started(0, 6, 1), running(6, "[1/1] RUN x", 0)],

@@ -1,0 +1,87 @@
+//! `archyard promote BUILD`: a candidate's very digests get their tags. Nothing is built.
+
+use anyhow::Result;
+use archyard_model::{Output, Reference};
+use archyard_plan::flags;
+use archyard_proto::v1 as proto;
+use ulid::Ulid;
+
+use crate::args::{FarmArgs, PatienceArgs};
+use crate::build::again::{Again, Logins, Record};
+use crate::build::display::Display;
+use crate::build::results::Files;
+use crate::commands::target::Target;
+use crate::exit::{Exit, Refusal};
+use crate::farm::Farm;
+use crate::runtime;
+
+/// Give a candidate's very digests their tags, once it was seen that all of them are still there.
+///
+/// Without --tag, those that the candidate was built with.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  archyard build --candidate r.example/staging -t r.example/app:1 .
+  archyard promote G5FAV                       r.example/app:1 is that candidate
+  archyard promote -t r.example/app:latest G5FAV
+
+Exit codes are those of `archyard build`.")]
+pub(crate) struct Args {
+    /// The candidate: its build's id, or a beginning or end of it that fits no other
+    build: Target,
+    /// Tag to move to it, as REGISTRY/NAME:TAG; repeat for several [default: those it was built with]
+    #[arg(short, long = "tag", value_name = "NAME")]
+    tags: Vec<String>,
+    /// Registry that may be spoken to without TLS, as HOST[:PORT]; loopback always may
+    #[arg(long, value_name = "HOST")]
+    insecure_registry: Vec<String>,
+    #[command(flatten)]
+    display: Display,
+    #[command(flatten)]
+    files: Files,
+    #[command(flatten)]
+    farm: FarmArgs,
+    #[command(flatten)]
+    patience: PatienceArgs,
+}
+
+pub(crate) fn run(args: Args) -> Result<Exit> {
+    let tags = flags::tags(&args.tags, Output::Candidate)?;
+    let insecure_registries = flags::insecure_registries(&args.insecure_registry)?;
+    runtime::small(promote(args, tags, insecure_registries))
+}
+
+async fn promote(args: Args, tags: Vec<Reference>, insecure_registries: Vec<String>) -> Result<Exit> {
+    let farm = Farm::find(&args.farm).await?;
+    let build_id = args.build.resolve(&farm).await?;
+    let plan = Record::of(&farm, &build_id).await?.plan;
+    if plan.output == Output::Candidate && plan.tags.is_empty() && tags.is_empty() {
+        return Err(Refusal::usage(format!(
+            "--tag: candidate {build_id} was built without tags; name at least one, as in -t REGISTRY/NAME:TAG"
+        )));
+    }
+    args.files.check(&plan)?;
+    let named = if tags.is_empty() { &plan.tags } else { &tags };
+    let mut hosts: Vec<String> = named.iter().map(|tag| tag.registry().to_owned()).collect();
+    hosts.extend(plan.credential_hosts.iter().cloned());
+    hosts.sort();
+    hosts.dedup();
+    let logins = Logins::find(&hosts);
+    let request = proto::PromoteBuildRequest {
+        request_id: Ulid::new().to_string(),
+        build_id,
+        tags: tags.iter().map(Reference::to_string).collect(),
+        credentials: logins.messages(),
+        insecure_registries,
+        credential_hosts: logins.hosts.clone(),
+    };
+    let call = {
+        let farm = farm.clone();
+        move || {
+            let (mut client, request) = (farm.builds(), request.clone());
+            async move { client.promote_build(request).await }
+        }
+    };
+    let (display, files, patience) = (&args.display, &args.files, args.patience.farm_timeout);
+    Again { farm, logins, display, files, outputs: None, patience }.run(call).await
+}
