@@ -1,6 +1,7 @@
 //! BuildService: submit, ask, cancel. Lists, watching and logs have files of their own.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use archyard_model::convert::{build_state_to_proto, plan_from_proto, record_to_proto};
 use archyard_model::{BuildId, Invalid, Plan, Pool, Principal, RequestId, limits};
@@ -17,6 +18,10 @@ use crate::core::Refusal;
 use crate::credentials::Set;
 use crate::driver::{self, NewBuild, Submitted};
 
+/// How long a submission waits for its lock: what is there by then is journaled with it at once, and what is not is
+/// waited for by the build.
+const AHEAD: Duration = Duration::from_millis(20);
+
 #[async_trait]
 impl BuildService for Shared {
     type WatchBuildStream = Stream<proto::BuildEvent>;
@@ -28,10 +33,11 @@ impl BuildService for Shared {
     ) -> Result<Response<proto::SubmitBuildResponse>, Status> {
         let principal = caller(&request)?;
         let message = request.into_inner();
-        let (build, set) = read_submission(principal, message).map_err(IntoStatus::into_status)?;
+        let (mut build, set) = read_submission(principal, message).map_err(IntoStatus::into_status)?;
         let (blobs, plan) = (Arc::clone(&self.blobs), Arc::clone(&build.plan));
         self.blocking(move || blobs.check_plan(&plan)).await?;
         self.resolve_ahead(&build.plan);
+        build.lock = self.ahead.lock_within(&build.plan, AHEAD).await;
         accept(self, build, set).await
     }
 
@@ -176,7 +182,7 @@ fn read_submission(
     let plan = Arc::new(plan_from_proto(plan)?);
     let set = Set::from_proto(message.credentials)?;
     // Who may use which pool comes with roles; until then everybody here is trusted.
-    Ok((NewBuild { request_id, principal, plan, pool: Pool::Trusted, heritage: None }, set))
+    Ok((NewBuild { request_id, principal, plan, pool: Pool::Trusted, heritage: None, lock: None }, set))
 }
 
 /// Hands a build in, in a task of its own: a client that leaves must not part a build from its credentials.

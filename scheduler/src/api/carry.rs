@@ -41,8 +41,14 @@ pub(super) async fn rerun(
     if heritage.jobs.len() < plan.platforms.len() {
         check_context(shared, id, &plan).await?;
     }
-    let build =
-        NewBuild { request_id, principal, plan, pool: Pool::Trusted, heritage: Some(Arc::new(heritage)) };
+    let build = NewBuild {
+        request_id,
+        principal,
+        plan,
+        pool: Pool::Trusted,
+        heritage: Some(Arc::new(heritage)),
+        lock: None,
+    };
     let accepted = accept(shared, build, set).await?;
     hold(shared, &accepted.get_ref().build_id, carried).await?;
     Ok(accepted)
@@ -72,7 +78,8 @@ pub(super) async fn promote(
     add("credential_hosts", &mut plan.credential_hosts, message.credential_hosts)?;
     add("insecure_registries", &mut plan.insecure_registries, message.insecure_registries)?;
     let heritage = Some(Arc::new(heritage));
-    let build = NewBuild { request_id, principal, plan: Arc::new(plan), pool: Pool::Trusted, heritage };
+    let build =
+        NewBuild { request_id, principal, plan: Arc::new(plan), pool: Pool::Trusted, heritage, lock: None };
     accept(shared, build, set).await
 }
 

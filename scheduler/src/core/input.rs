@@ -42,6 +42,8 @@ pub struct Submission {
     pub credentials: bool,
     /// What it takes over from another build; none for one of its own.
     pub heritage: Option<Arc<Heritage>>,
+    /// What its bases resolved to, where that was known in time; else it is asked for.
+    pub lock: Option<Arc<Lock>>,
 }
 
 /// An attempt that a worker says it still has.

@@ -139,7 +139,7 @@ impl<S: Shell> CoreThread<S> {
         credentials: bool,
         outcome: &mut Outcome,
     ) -> Result<Submitted, Refusal> {
-        let NewBuild { request_id, principal, plan, pool, heritage } = new;
+        let NewBuild { request_id, principal, plan, pool, heritage, lock } = new;
         let fresh = BuildId::from_parts(moment.wall_ms, Ulid::new().random());
         let submission = Submission {
             build: fresh,
@@ -149,6 +149,7 @@ impl<S: Shell> CoreThread<S> {
             pool,
             credentials,
             heritage,
+            lock,
         };
         step(&mut self.state, moment, Input::Submit(submission), outcome)?;
         let build = self.state.ledger.request(&principal, &request_id).unwrap_or(fresh);

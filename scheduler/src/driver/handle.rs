@@ -30,6 +30,8 @@ pub struct NewBuild {
     pub pool: Pool,
     /// What it takes over from another build; none for one of its own.
     pub heritage: Option<Arc<Heritage>>,
+    /// What its bases resolved to, where that is known already.
+    pub lock: Option<Arc<Lock>>,
 }
 
 /// A submission's answer.

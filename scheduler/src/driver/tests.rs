@@ -77,6 +77,7 @@ fn new_build(request: &str) -> NewBuild {
         plan: Arc::new(plan()),
         pool: Pool::Trusted,
         heritage: None,
+        lock: None,
     }
 }
 

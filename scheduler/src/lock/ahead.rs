@@ -7,7 +7,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use archyard_model::{Failure, Plan};
+use archyard_model::{Failure, Lock, Plan};
 use tokio::task::JoinHandle;
 
 use super::{Resolved, resolve};
@@ -35,14 +35,35 @@ impl Ahead {
         if !plan.credential_hosts.is_empty() || plan.bases.is_empty() {
             return;
         }
-        let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        running.retain(|each| each.since.elapsed() < FORGOTTEN);
-        if running.len() >= AT_ONCE {
+        if self.is_full() {
             return;
         }
         let resolving = Arc::clone(plan);
-        let outcome = tokio::spawn(async move { resolve(&registry, &resolving, patience).await });
-        running.push(Running { plan: Arc::clone(plan), since: Instant::now(), outcome });
+        self.keep(plan, tokio::spawn(async move { resolve(&registry, &resolving, patience).await }));
+    }
+
+    /// The lock of this very plan, if it is there in time and all of the plan can be had; whatever else comes of it is
+    /// kept for [`take`](Self::take).
+    pub async fn lock_within(&self, plan: &Arc<Plan>, patience: Duration) -> Option<Arc<Lock>> {
+        if plan.bases.is_empty() && plan.credential_hosts.is_empty() {
+            return Some(Arc::default());
+        }
+        let mut running = self.remove(plan)?;
+        let outcome = tokio::time::timeout(patience, &mut running).await;
+        match outcome {
+            Ok(Ok(Ok(Resolved { lock, refused }))) if refused.is_empty() && !lock.is_unlocked() => {
+                Some(Arc::new(lock))
+            }
+            Ok(Ok(outcome)) => {
+                self.keep(plan, tokio::spawn(std::future::ready(outcome)));
+                None
+            }
+            Ok(Err(_)) => None,
+            Err(_) => {
+                self.keep(plan, running);
+                None
+            }
+        }
     }
 
     /// The outcome for this very plan, once it is there. None: nobody began.
@@ -55,6 +76,17 @@ impl Ahead {
         if let Some(outcome) = self.remove(plan) {
             outcome.abort();
         }
+    }
+
+    fn is_full(&self) -> bool {
+        let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        running.retain(|each| each.since.elapsed() < FORGOTTEN);
+        running.len() >= AT_ONCE
+    }
+
+    fn keep(&self, plan: &Arc<Plan>, outcome: JoinHandle<Result<Resolved, Failure>>) {
+        let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        running.push(Running { plan: Arc::clone(plan), since: Instant::now(), outcome });
     }
 
     fn remove(&self, plan: &Arc<Plan>) -> Option<JoinHandle<Result<Resolved, Failure>>> {

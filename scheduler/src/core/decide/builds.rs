@@ -17,7 +17,7 @@ use crate::core::times::spoken;
 
 /// A known request is the build it became; a new one is taken while there is room.
 pub(super) fn submit(state: &State, submission: Submission) -> Result<Vec<Fact>, Refusal> {
-    let Submission { build, request_id, principal, plan, pool, credentials, heritage } = submission;
+    let Submission { build, request_id, principal, plan, pool, credentials, heritage, lock } = submission;
     if let Some(known) = state.ledger.request(&principal, &request_id) {
         let known = state.ledger.build(known).filter(|build| credentials && !state.has_credentials(build));
         return Ok(known.map(present).unwrap_or_default());
@@ -34,6 +34,7 @@ pub(super) fn submit(state: &State, submission: Submission) -> Result<Vec<Fact>,
     if credentials && needed {
         facts.push(Fact::CredentialsPresent { build });
     }
+    facts.extend(lock.map(|lock| Fact::BuildLocked { build, lock }));
     Ok(facts)
 }
 

@@ -76,6 +76,7 @@ impl Farm {
             pool: Pool::Trusted,
             credentials,
             heritage: None,
+            lock: None,
         };
         self.give(Input::Submit(submission)).unwrap();
         build

@@ -65,6 +65,7 @@ fn happen(farm: &mut Farm, h: &Happening) {
                 pool: Pool::Trusted,
                 credentials: h.dice.is_multiple_of(2),
                 heritage: None,
+                lock: None,
             })
         }
         3 => Input::CredentialsSupplied { build },
