@@ -6,13 +6,15 @@ use anyhow::{Context as _, Result};
 
 /// For commands that ask and print: no thread of its own.
 pub(crate) fn small<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
-    let mut builder = tokio::runtime::Builder::new_current_thread();
-    builder.enable_all().build().context("cannot start the async runtime")?.block_on(future)
+    run(tokio::runtime::Builder::new_current_thread(), future)
 }
 
-/// For builds and the farm's own processes.
+/// For the farm's own processes.
 pub(crate) fn full<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    run(tokio::runtime::Builder::new_multi_thread(), future)
+}
+
+fn run<T>(mut builder: tokio::runtime::Builder, future: impl Future<Output = Result<T>>) -> Result<T> {
     let runtime = builder.enable_all().build().context("cannot start the async runtime")?;
     let result = runtime.block_on(future);
     // What still blocks (a read of standard input, a slow disk) must not hold up the exit.
