@@ -38,7 +38,7 @@ impl Drop for SmallDisk {
 }
 
 /// The ids of the runner processes of a farm's worker.
-fn runners(farm: &Farm, worker: usize) -> Vec<u32> {
+pub(crate) fn runners(farm: &Farm, worker: usize) -> Vec<u32> {
     process::with_marker(&farm.worker_dir(worker).display().to_string())
         .into_iter()
         .filter(|pid| {

@@ -16,3 +16,4 @@ mod lock;
 mod push;
 mod reattach;
 mod restart;
+mod smoke;
