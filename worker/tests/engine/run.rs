@@ -4,14 +4,15 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use archyard_model::{AttemptId, BuildId, FencingToken, JobId, Sha256, limits};
+use archyard_model::{AttemptId, BuildId, FailureClass, FencingToken, JobId, Sha256, limits};
 use archyard_proto::v1::log_frame::Frame;
 use archyard_worker::engine::{DockerEngine, End, Engine as _, Home, Ran, RunError, RunRequest};
 use bollard::query_parameters::{ListContainersOptionsBuilder, ListVolumesOptions};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::fixture::{Ended, Kind, Tree, api, build, dockerfile, engine, request};
+use crate::fixture::{Ended, Kind, Tree, api, at, build, dockerfile, engine, request};
+use crate::stop::between;
 
 on_every_engine! {
     a_program_is_run_as_docker_would_and_its_streams_are_told_apart,
@@ -26,6 +27,7 @@ on_every_engine! {
     the_network_is_there_only_where_it_was_asked_for,
     a_canceled_program_is_gone_when_that_is_said,
     what_a_dead_runner_leaves_is_removed_and_nothing_else,
+    an_engine_that_goes_away_is_not_the_images_fault,
 }
 
 /// The Engine of this kind.
@@ -118,8 +120,8 @@ impl Told {
         &self.ran().end
     }
 
-    fn log_bytes(&self) -> usize {
-        self.frames.frames.iter().map(prost::Message::encoded_len).sum()
+    fn log_bytes(&self) -> u64 {
+        self.frames.frames.iter().map(|frame| prost::Message::encoded_len(frame) as u64).sum()
     }
 
     fn is_clipped(&self) -> bool {
@@ -232,7 +234,7 @@ async fn a_flood_neither_blocks_nor_fills(on: Kind) {
     let told = engine.run(image, &words, |_| {}).await;
     assert_eq!(*told.end(), End::Exited(0));
     assert!(told.is_clipped() && told.ran().tail.ends_with("the end\n"), "{}", told.ran().tail.len());
-    assert!(told.log_bytes() < limits::SMOKE_OUTPUT_BYTES as usize + 4096, "{}", told.log_bytes());
+    assert!(told.log_bytes() < limits::SMOKE_OUTPUT_BYTES + 4096, "{}", told.log_bytes());
 }
 
 async fn memory_and_processes_are_bounded(on: Kind) {
@@ -337,5 +339,31 @@ async fn what_a_dead_runner_leaves_is_removed_and_nothing_else(on: Kind) {
     assert_eq!(client.remove_leftovers(&mine, |attempt| attempt == lives).await.unwrap(), 1);
     assert_eq!(client.remove_leftovers(&mine, |attempt| attempt != dead).await.unwrap(), 0);
     assert_eq!(client.remove_leftovers(&mine, |_| false).await.unwrap(), 1);
+    assert_eq!(engine.left(home.path()).await.0, 0);
+}
+
+async fn an_engine_that_goes_away_is_not_the_images_fault(on: Kind) {
+    let engine = On(on);
+    let image = engine.image("").await;
+    let home = tempfile::tempdir().unwrap();
+    let socket = home.path().join("docker.sock");
+    let door = between(socket.clone(), at(on).socket);
+    let client = DockerEngine::connect(&format!("unix://{}", socket.display())).unwrap();
+    let request = run_request(image, &shell("echo begun; sleep 600"), home.path());
+    let shut = async {
+        while engine.left(home.path()).await.0 == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        drop(door);
+    };
+    let started = Instant::now();
+    let (told, ()) = tokio::join!(run_until(&client, request, CancellationToken::new()), shut);
+    let failure = told.result.unwrap_err().into_failure();
+    assert_eq!((failure.class, failure.code.as_str()), (FailureClass::Infrastructure, "engine_lost"));
+    assert!(failure.message.contains("docker.sock"), "{failure}");
+    assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
+    let mine = Home::new("worker-1", home.path());
+    assert_eq!(engine.engine().remove_leftovers(&mine, |_| false).await.unwrap(), 1);
     assert_eq!(engine.left(home.path()).await.0, 0);
 }

@@ -130,7 +130,7 @@ async fn an_engine_that_is_not_there_is_named() {
 }
 
 /// Passes connections on, until it is dropped.
-fn between(path: PathBuf, engine: PathBuf) -> JoinSet<()> {
+pub(crate) fn between(path: PathBuf, engine: PathBuf) -> JoinSet<()> {
     let listener = UnixListener::bind(path).unwrap();
     let mut tasks = JoinSet::new();
     tasks.spawn(async move {
