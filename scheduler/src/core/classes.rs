@@ -85,7 +85,9 @@ impl ClassKey {
 
     /// Whether its workers may build what they do not run: not where an emulator would run it unnoticed.
     fn builds_cross(&self, target: &Platform) -> bool {
-        self.emulated.binary_search(target).is_err() && self.platforms.binary_search(target).is_err()
+        let emulates =
+            |known: &Platform| (known.os(), known.architecture()) == (target.os(), target.architecture());
+        !self.emulated.iter().any(emulates) && self.platforms.binary_search(target).is_err()
     }
 }
 

@@ -224,11 +224,11 @@ impl World {
         self.input(input).ok();
     }
 
-    pub(super) fn archive(&mut self, ended: EndedBuild) {
+    pub(super) fn archive(&mut self, ended: &EndedBuild) {
         let build = ended.record.id;
-        if self.checks.archive(self.seed, &ended) {
+        if self.checks.archive(self.seed, ended) {
             self.check_origin(&ended.record);
-            self.follow_up(&ended);
+            self.follow_up(ended);
         }
         let pause = self.rng.millis(1, 3_000);
         self.later(pause, Event::Archived { epoch: self.scheduler.epoch, build });

@@ -184,7 +184,7 @@ impl World {
                 Effect::ToWorker { connection, message } => self.send_down(connection, message),
                 Effect::Disconnect { connection } => self.disconnect(connection),
                 Effect::Publish(order) => self.publish(*order),
-                Effect::Archive(ended) => self.archive(*ended),
+                Effect::Archive(ended) => self.archive(&ended),
                 Effect::NotifyBuild { .. } | Effect::ForgetBuild { .. } => {}
             }
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use archyard_model::{AttemptId, Invalid, convert};
+use archyard_model::{AttemptId, Invalid, Platform, convert};
 use archyard_proto::v1 as proto;
 use proto::worker_message::Message as Up;
 use tokio::task::JoinSet;
@@ -13,7 +13,7 @@ use super::launch::{self, Launched};
 use super::process::Process;
 use super::supervise::{bury, supervise};
 use crate::attempt::AttemptDir;
-use crate::machine;
+use crate::{machine, platform};
 
 /// The answer to a lease. `drained`: the scheduler said that this worker takes none.
 pub(super) async fn answer(
@@ -28,7 +28,7 @@ pub(super) async fn answer(
         // Offered again on a new connection.
         return Ok(accepted);
     }
-    let slot = match refusal(shared, drained) {
+    let slot = match cross(&lease).map_or_else(|| refusal(shared, drained), Err) {
         Ok(slot) => slot,
         Err((code, message)) => {
             tracing::info!(build = %id.job.build, job = id.job.index, attempt = id.token.0, worker = %shared.config.name, code, message, "no lease taken");
@@ -39,6 +39,23 @@ pub(super) async fn answer(
     tracing::info!(build = %id.job.build, job = id.job.index, attempt = id.token.0, worker = %shared.config.name, slot, "lease taken");
     start(shared, id, slot, lease, supervisors).await;
     Ok(accepted)
+}
+
+/// Why this machine does not build for another platform: an emulator would run what must not be run, and nobody would
+/// notice.
+fn cross(lease: &proto::Lease) -> Option<(&'static str, String)> {
+    let spec = lease.spec.as_ref().filter(|spec| spec.cross)?;
+    // A malformed one is refused with its attempt.
+    let platform = convert::platform_from_proto(spec.platform.as_ref()?).ok()?;
+    platform::emulator(&platform).map(|interpreter| emulated(&platform, &interpreter))
+}
+
+fn emulated(platform: &Platform, interpreter: &str) -> (&'static str, String) {
+    let message = format!(
+        "this machine's kernel would run programs of {platform} with {interpreter} (binfmt_misc), and a cross build must \
+         run none; take that away (`ls /proc/sys/fs/binfmt_misc`, then write -1 to the entry), or build elsewhere"
+    );
+    ("emulator_registered", message)
 }
 
 /// A slot, or the code and the words of why there is none.
@@ -103,5 +120,28 @@ async fn start(
             attempt.set_spooled();
             shared.attempts.update(&attempt);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_emulator_is_named_with_its_remedy() {
+        let (code, message) = emulated(&"linux/arm64".parse().unwrap(), "/usr/bin/qemu-aarch64-static");
+        assert_eq!(code, "emulator_registered");
+        for part in ["linux/arm64", "/usr/bin/qemu-aarch64-static", "binfmt_misc", "write -1"] {
+            assert!(message.contains(part), "{message}");
+        }
+    }
+
+    #[test]
+    fn only_cross_builds_ask_for_emulators() {
+        let platform = Some(convert::platform_to_proto(&"linux/amd64".parse().unwrap()));
+        let spec = |cross| proto::JobSpec { platform: platform.clone(), cross, ..proto::JobSpec::default() };
+        let lease = |cross| proto::Lease { spec: Some(spec(cross)), ..proto::Lease::default() };
+        assert_eq!(cross(&lease(false)), None);
+        assert_eq!(cross(&proto::Lease::default()), None);
     }
 }

@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use super::elf::Header;
+use archyard_model::Platform;
+
+use super::elf::{self, Header};
 
 const FOLDER: &str = "/proc/sys/fs/binfmt_misc";
 
@@ -38,7 +40,20 @@ impl Interpreters {
 
     /// Whether programs with this header go to an interpreter.
     pub(super) fn take(&self, header: &Header) -> bool {
-        header.variants().iter().any(|bytes| self.0.iter().any(|entry| entry.matches(bytes)))
+        self.taker(header).is_some()
+    }
+
+    /// The interpreter of a platform's programs, whatever its variant.
+    pub(super) fn of(&self, platform: &Platform) -> Option<String> {
+        let same =
+            |known: &Platform| (known.os(), known.architecture()) == (platform.os(), platform.architecture());
+        let header = elf::known().into_iter().find(|(known, _)| same(known)).map(|(_, header)| header)?;
+        self.taker(&header).map(|entry| entry.interpreter.clone())
+    }
+
+    fn taker(&self, header: &Header) -> Option<&Entry> {
+        let variants = header.variants();
+        self.0.iter().find(|entry| variants.iter().any(|bytes| entry.matches(bytes)))
     }
 }
 
@@ -116,7 +131,9 @@ mod tests {
         assert_eq!(interpreters.0.len(), 3);
         assert_eq!(taken(&interpreters), ["linux/arm/v7", "linux/arm64"]);
         assert!(interpreters.take(&ARM.header) && !interpreters.take(&I386.header));
-        assert!(interpreters.0.iter().any(|entry| entry.interpreter == "/usr/bin/qemu-arm-static"));
+        let of = |platform: &str| interpreters.of(&platform.parse().unwrap());
+        assert_eq!(of("linux/arm/v6").as_deref(), Some("/usr/bin/qemu-arm-static"), "of any variant");
+        assert_eq!(of("linux/riscv64"), None);
     }
 
     #[test]

@@ -70,6 +70,11 @@ pub fn measure(scratch: &Path) -> Result<Measured, UnknownMachine> {
     Ok(measured)
 }
 
+/// The interpreter that would run programs of this platform here, if one is registered now.
+pub fn emulator(platform: &Platform) -> Option<String> {
+    Interpreters::registered().of(platform)
+}
+
 /// What the machine is by its own word, variants that its CPU has included.
 fn own(machine: &str) -> Result<Vec<Platform>, UnknownMachine> {
     let unknown = || UnknownMachine { machine: machine.to_owned() };
