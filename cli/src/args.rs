@@ -51,6 +51,8 @@ pub(crate) enum Command {
     Promote(commands::promote::Args),
     /// Cancel a build
     Cancel(commands::cancel::Args),
+    /// Fetch what a build left for its client
+    Fetch(commands::fetch::Args),
     /// List the farm's workers
     Workers(commands::workers::Args),
     /// Let a worker finish what it runs and take no more

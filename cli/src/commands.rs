@@ -5,6 +5,7 @@ pub(crate) mod cancel;
 pub(crate) mod cert;
 pub(crate) mod completions;
 pub(crate) mod drain;
+pub(crate) mod fetch;
 pub(crate) mod logs;
 pub(crate) mod promote;
 pub(crate) mod ps;
@@ -41,6 +42,7 @@ pub(crate) fn run(command: Command) -> Result<Exit> {
         Command::Rerun(args) => rerun::run(args),
         Command::Promote(args) => promote::run(args),
         Command::Cancel(args) => cancel::run(&args),
+        Command::Fetch(args) => fetch::run(args),
         Command::Workers(args) => workers::run(&args),
         Command::Drain(args) => drain::run(&args),
         Command::Cert(args) => cert::run(args),

@@ -83,6 +83,8 @@ pub const ARTIFACTS: usize = 1024;
 pub const ARTIFACT_BYTES: u64 = 64 * 1024 * 1024 * 1024;
 /// All that a scheduler keeps for clients to fetch, in bytes. What would not fit is refused.
 pub const ARTIFACTS_KEPT_BYTES: u64 = 256 * 1024 * 1024 * 1024;
+/// What it leaves free on its disk for everything else, in bytes.
+pub const DISK_SPARE_BYTES: u64 = 16 * 1024 * 1024;
 /// How long it is kept after its build has ended, when the client does not say that it has it.
 pub const ARTIFACTS_KEPT: Duration = Duration::from_secs(6 * 60 * 60);
 

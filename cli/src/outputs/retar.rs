@@ -19,6 +19,8 @@ pub(crate) fn append<W: Write>(to: &mut tar::Builder<W>, folder: &str, from: imp
     own.set_entry_type(tar::EntryType::Directory);
     own.set_mode(0o755);
     own.set_mtime(0);
+    own.set_uid(0);
+    own.set_gid(0);
     own.set_size(0);
     to.append_data(&mut own, format!("{folder}/"), std::io::empty())?;
     each(from, |entry| {

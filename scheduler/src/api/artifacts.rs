@@ -90,10 +90,7 @@ impl ArtifactService for Shared {
         let mut left =
             record.jobs.iter().filter_map(|job| job.result.as_ref()).flat_map(|image| &image.artifacts);
         if !left.any(|artifact| artifact.blob == message.blob) {
-            let text = format!(
-                "build {build} left no artifact {blob}; `archyard show {build} --json` lists those it did"
-            );
-            return Err(Status::not_found(text));
+            return Err(Status::not_found(format!("build {build} left no artifact {blob}")));
         }
         let artifacts = Arc::clone(&self.artifacts);
         let opened = self.blocking(move || {

@@ -137,9 +137,16 @@ impl Artifacts {
         self.lock().kept
     }
 
-    /// Sets room aside for a blob that is coming.
+    /// Sets room aside for a blob that is coming. A disk that would be full to the brim takes none: the journal lies on
+    /// it too, and could not go on.
     pub(super) fn reserve(&self, size: u64) -> Result<(), Error> {
+        let disk =
+            rustix::fs::statvfs(&self.builds).map_err(|error| self.wrong(&self.builds, error.into()))?;
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
         let mut bytes = self.lock();
+        if free < bytes.coming.saturating_add(size).saturating_add(limits::DISK_SPARE_BYTES) {
+            return Err(disk::Error::Full(self.data_dir.clone()).into());
+        }
         let kept = bytes.kept + bytes.coming;
         if kept.saturating_add(size) > self.options.bytes {
             return Err(Error::Full { kept, most: self.options.bytes, size });

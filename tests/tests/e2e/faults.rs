@@ -12,10 +12,10 @@ use xtask::env::{Options, Scratch};
 use xtask::registry::OwnRegistry;
 
 /// A small file system of its own, gone when dropped.
-struct SmallDisk(tempfile::TempDir);
+pub(crate) struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
-    fn new(size: &str) -> Self {
+    pub(crate) fn new(size: &str) -> Self {
         let dir = tempfile::Builder::new().prefix("disk").tempdir().unwrap();
         finish(
             Command::new("mount")
@@ -26,7 +26,7 @@ impl SmallDisk {
         Self(dir)
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
 }
@@ -205,7 +205,8 @@ fn a_client_killed_during_its_upload_leaves_nothing() {
     assert_eq!(farm.newest_build(), None);
 }
 
-fn bytes_under(dir: &Path) -> u64 {
+/// Bytes of all files below a folder.
+pub(crate) fn bytes_under(dir: &Path) -> u64 {
     let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
     entries
         .flatten()

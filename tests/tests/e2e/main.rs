@@ -13,6 +13,7 @@ mod faults;
 mod isolation;
 mod local;
 mod lock;
+mod outputs;
 mod push;
 mod reattach;
 mod restart;
