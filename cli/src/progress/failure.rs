@@ -21,7 +21,7 @@ pub(super) fn write(out: &mut impl Write, colours: bool, board: &Board) -> io::R
         step(out, colours, lane)?;
         detail(out, failure)?;
         let worker = lane.worker.as_ref().map(|worker| format!(" on {worker}")).unwrap_or_default();
-        let kind = if lane.trial { "ON TRIAL" } else { "ERROR" };
+        let kind = if lane.trial { "FAILED ON TRIAL" } else { "ERROR" };
         writeln!(out, "{kind}: {}{worker}: {}", lane.platform, clean(failure.message.as_bytes()))?;
         if !lane.trial {
             told.push(&failure.message);
