@@ -1,9 +1,12 @@
 //! A farm of the core alone, step by step.
 
+mod carried;
+mod cross;
 mod faults;
 mod placement;
 mod publish;
 mod replay;
+mod trial;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
