@@ -7,12 +7,64 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
 
 use crate::apt;
 use crate::images::{Entry, Image, Platform, native, tar};
 use crate::interrupt;
 use crate::run;
 use crate::workspace;
+
+const PACKAGE: [&str; 1] = ["busybox-static"];
+/// One per architecture of Debian 12, and riscv64, which came with Debian 13.
+const EVERY: [&str; 10] = [
+    "linux/amd64",
+    "linux/386",
+    "linux/arm64",
+    "linux/arm/v5",
+    "linux/arm/v7",
+    "linux/mipsle",
+    "linux/mips64le",
+    "linux/ppc64le",
+    "linux/s390x",
+    "linux/riscv64",
+];
+/// Where those are found that the host's own release does not have.
+const NEWER_SUITES: [&str; 2] = ["trixie", "forky"];
+
+/// A real program of some platform, static.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Busybox {
+    /// What runs it.
+    pub platform: Platform,
+    /// The file.
+    pub path: PathBuf,
+}
+
+/// Sees to it that every architecture's that the host's sources offer is in the cache.
+///
+/// # Errors
+/// When a native one cannot be had.
+pub fn ensure_every() -> Result<()> {
+    ensure(&native()?, &others()?).map(drop)
+}
+
+/// Those of every architecture that are in the cache.
+///
+/// # Errors
+/// On a machine that has no native one.
+pub fn every() -> Result<Vec<Busybox>> {
+    let all = native()?.into_iter().chain(others()?);
+    let all = all.map(|platform| Ok(Busybox { path: cached(platform.debian()?), platform }));
+    let is_there = |found: &Result<Busybox>| found.as_ref().map_or(true, |found| found.path.is_file());
+    all.filter(is_there).collect()
+}
+
+fn others() -> Result<Vec<Platform>> {
+    let native = native()?;
+    let all = EVERY.iter().map(|text| Platform::parse(text)).collect::<Result<Vec<_>>>()?;
+    Ok(all.into_iter().filter(|platform| !native.contains(platform)).collect())
+}
 
 /// Sees to it that each platform's busybox is in the cache. Returns the platforms
 /// that are to be had: all of `required`, and of `wanted` what the host's sources
@@ -118,7 +170,13 @@ fn fetch(architectures: &[&str]) -> Result<()> {
 }
 
 fn fetch_one(work: &Path, architecture: &str) -> Result<()> {
-    let files = apt::unpack(work, architecture, None, &["busybox-static"])?;
+    let files = apt::unpack(work, architecture, None, &PACKAGE).or_else(|error| {
+        let newer = NEWER_SUITES.iter().map(|suite| apt::release(suite)).collect::<Result<Vec<_>>>()?;
+        let found = newer.concat().into_iter().zip(1..).find_map(|(sources, number)| {
+            apt::unpack(&work.join(number.to_string()), architecture, Some(&sources), &PACKAGE).ok()
+        });
+        found.ok_or(error)
+    })?;
     let places = ["bin/busybox", "usr/bin/busybox"].map(|place| files.join(place));
     let found = places.iter().find(|path| path.is_file()).context("the package has no busybox")?;
     fs::rename(found, cached(architecture)).context("cannot keep it")

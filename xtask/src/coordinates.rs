@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::busybox::{self, Busybox};
 use crate::engine::{Engine, Kind};
 use crate::env::Env;
 use crate::images::{Platform, foreign, native};
@@ -53,6 +54,9 @@ pub struct Coordinates {
     pub native: [Platform; 2],
     /// What it does not.
     pub foreign: [Platform; 2],
+    /// A program of every architecture that could be had: see [`busybox::every`].
+    #[serde(default)]
+    pub busybox: Vec<Busybox>,
     /// The program under test, as cargo builds it.
     pub archyard: PathBuf,
     /// A farm over two kinds of machine, for the tests of that alone.
@@ -85,6 +89,7 @@ impl Coordinates {
             base: env.base()?.clone(),
             native: native()?,
             foreign: foreign()?,
+            busybox: busybox::every()?,
             archyard: workspace::binary(profile),
             mixed: None,
         })

@@ -57,6 +57,8 @@ impl Platform {
             ("arm", Some("v5" | "v6")) => "armel",
             ("riscv64", _) => "riscv64",
             ("ppc64le", _) => "ppc64el",
+            ("mipsle", _) => "mipsel",
+            ("mips64le", _) => "mips64el",
             ("s390x", _) => "s390x",
             _ => bail!("Debian has no architecture for {self}"),
         })

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
+use xtask::busybox;
 use xtask::coordinates::{self, Coordinates};
 use xtask::dist::Arch;
 use xtask::engine::Kind;
@@ -153,6 +154,8 @@ fn environment(command: EnvCommand) -> Result<()> {
                             running.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(", ")
                         );
                     }
+                    // It may have been brought up before the tests wanted all of them.
+                    busybox::ensure_every()?;
                     env
                 }
                 rest => {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use crate::busybox;
 use crate::coordinates::{self, Coordinates};
 use crate::dist::{self, Arch};
 use crate::engine::Kind;
@@ -43,7 +44,7 @@ fn more() -> Vec<Kind> {
     Kind::MORE.to_vec()
 }
 
-/// Sees to it that all programs are there that tests use; tests install nothing.
+/// Sees to it that all programs are there that tests use, and those that they look into; tests install nothing.
 ///
 /// # Errors
 /// When one is missing and may not or cannot be installed.
@@ -51,7 +52,8 @@ pub fn prepare(install: bool) -> Result<()> {
     let root = Root::obtain("starting Docker Engines")?;
     let tools = [&packages::ENGINE[..], &packages::OUTBOUND, &packages::REGISTRY, &packages::JUDGES].concat();
     packages::ensure(&root, &tools, install)?;
-    packages::ensure_client(&root, install)
+    packages::ensure_client(&root, install)?;
+    busybox::ensure_every()
 }
 
 /// Runs all tests; `extra` goes to nextest.
