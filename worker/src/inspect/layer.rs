@@ -95,7 +95,9 @@ fn hard_link(nodes: &Nodes, target: &[u8], is_executable: bool) -> Result<Kind, 
             Kind::File(File { is_executable: is_executable || file.is_executable, ..file.clone() })
         }
         kind @ (Kind::Symlink(_) | Kind::Special | Kind::HardLink(_)) => kind.clone(),
-        Kind::Folder { .. } | Kind::Whiteout => Kind::HardLink(target.into()),
+        // Nothing can be one.
+        Kind::Folder { .. } => Kind::HardLink([].into()),
+        Kind::Whiteout => Kind::HardLink(target.into()),
     })
 }
 

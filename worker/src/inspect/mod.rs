@@ -33,6 +33,8 @@ pub use store::Store;
 pub use tree::{MergeError, Tree};
 
 #[cfg(test)]
+mod property;
+#[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
