@@ -10,6 +10,7 @@ mod context;
 mod credentials;
 mod engines;
 mod faults;
+mod flags;
 mod isolation;
 mod local;
 mod lock;

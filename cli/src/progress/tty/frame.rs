@@ -96,6 +96,10 @@ fn header(board: &Board) -> String {
         parts.push(yellow().apply_to("scheduler unreachable, retrying").to_string());
     } else if board.canceling {
         parts.push(yellow().apply_to("canceling").to_string());
+    } else if let Some(index) = &board.publishing
+        && done < board.lanes.len()
+    {
+        parts.push(format!("{index}, and trials"));
     } else if let Some(index) = &board.publishing {
         parts.push(format!("publishing {index}"));
     } else if let Some(reason) = &board.waiting {
