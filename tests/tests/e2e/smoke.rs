@@ -353,3 +353,20 @@ fn a_new_agent_removes_what_died_with_the_old_one() {
     on.farm.run(&["cancel", &build]).expect(0);
     client.wait().unwrap();
 }
+
+#[test]
+fn what_was_built_across_is_told_as_not_run() {
+    let on = On::new(Kind::Host);
+    let platform = on.farm.env.foreign[0].to_string();
+    let project = Project::new("FROM BASE\nLABEL archyard.smoke-test=true\nCOPY word /word\n")
+        .file("word", &unique("across"));
+    let outcome = on.farm.build(project.path(), &["--platform", &platform, "--cross", &platform]).expect(0);
+    let outcome = outcome.says(&["smoke tests not run"]);
+    assert!(!outcome.stderr.contains("passed"), "{}", outcome.stderr);
+    let phases = on.log().into_iter().filter_map(|frame| match frame.frame {
+        Some(Frame::Phase(phase)) if phase.name == "smoke" => Some(phase.detail),
+        _ => None,
+    });
+    let told = format!("1 test not run: this machine does not run {platform}");
+    assert_eq!(phases.collect::<Vec<_>>(), [told]);
+}
