@@ -111,7 +111,9 @@ pub fn build(arch: Arch, profile: &str, install: bool) -> Result<PathBuf> {
     let target_dir = workspace::target().join("dist-build");
     let mut cargo = lint::cargo_command(&["zigbuild", "--locked", "--package", "archyard"]);
     cargo.args(["--profile", profile, "--target", arch.target(), "--target-dir"]).arg(&target_dir);
-    cargo.env("PATH", wheels::search_path(&bin)?).env("CARGO_ENCODED_RUSTFLAGS", remapped()?);
+    let (rust, c) = remapped()?;
+    cargo.env("PATH", wheels::search_path(&bin)?).env("CARGO_ENCODED_RUSTFLAGS", rust);
+    cargo.env(format!("CFLAGS_{}", arch.target().replace('-', "_")), c);
     for (variable, name) in [("ZIG_GLOBAL_CACHE_DIR", "zig"), ("CARGO_ZIGBUILD_CACHE_DIR", "zigbuild")] {
         cargo.env(variable, workspace::cache().join(name));
     }
@@ -131,22 +133,26 @@ pub fn build(arch: Arch, profile: &str, install: bool) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Names of folders that differ from machine to machine, replaced in what panics say.
-fn remapped() -> Result<OsString> {
+/// Names of folders that differ from machine to machine, replaced in what panics and
+/// assertions say: the flags for Rust, and those for C.
+fn remapped() -> Result<(OsString, OsString)> {
     let cargo_home = match std::env::var_os("CARGO_HOME") {
         Some(home) => PathBuf::from(home),
         None => PathBuf::from(std::env::var_os("HOME").context("HOME is not set")?).join(".cargo"),
     };
-    let mut flags = OsString::new();
+    let (mut rust, mut c) = (OsString::new(), OsString::new());
     for (folder, name) in [(workspace::root(), "/archyard"), (cargo_home, "/cargo")] {
-        if !flags.is_empty() {
-            flags.push("\u{1f}");
+        // Each list has a separator of its own.
+        for (flags, flag, separator) in
+            [(&mut rust, "--remap-path-prefix=", "\u{1f}"), (&mut c, "-ffile-prefix-map=", " ")]
+        {
+            flags.push(if flags.is_empty() { "" } else { separator });
+            flags.push(flag);
+            flags.push(&folder);
+            flags.push(format!("={name}"));
         }
-        flags.push("--remap-path-prefix=");
-        flags.push(folder);
-        flags.push(format!("={name}"));
     }
-    Ok(flags)
+    Ok((rust, c))
 }
 
 fn ensure_target(target: &str, install: bool) -> Result<()> {
