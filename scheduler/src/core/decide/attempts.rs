@@ -1,6 +1,6 @@
 //! What workers say of leases and attempts, and what silence about them means.
 
-use archyard_model::{AttemptId, Failure, FailureClass, ImageResult, JobState, WorkerName, limits};
+use archyard_model::{AttemptId, Failure, FailureClass, ImageResult, JobState, Output, WorkerName, limits};
 
 use super::workers::connected;
 use crate::core::build::{Build, Job};
@@ -135,7 +135,23 @@ fn complete(build: &Build, image: ImageResult) -> Result<ImageResult, Failure> {
             "the worker reported success and named no pushed manifest; upgrade it",
         ));
     }
+    if build.plan.output.returns() && !is_whole(build.plan.output, &image) {
+        return Err(Failure::new(
+            FailureClass::Infrastructure,
+            "result_incomplete",
+            "the worker reported success and did not leave what the client is to fetch; upgrade it",
+        ));
+    }
     Ok(image)
+}
+
+/// An image is its config, its layers and the manifest that was named; files are one tar.
+fn is_whole(output: Output, image: &ImageResult) -> bool {
+    if output.is_files() {
+        return image.artifacts.len() == 1;
+    }
+    let last = image.artifacts.last().filter(|_| image.artifacts.len() > 1);
+    last.zip(image.manifest.as_ref()).is_some_and(|(last, manifest)| last.digest == manifest.digest)
 }
 
 fn idle(message: String, code: &str) -> Failure {

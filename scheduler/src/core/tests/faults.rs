@@ -183,3 +183,17 @@ fn a_hello_that_an_older_connection_left_under_way_takes_nothing_over() {
     farm.give(Input::WorkerJoined { connection: ConnectionId(4), offer: restarted, running: Vec::new() })
         .unwrap();
 }
+
+#[test]
+fn a_success_without_what_the_client_is_to_fetch_is_the_workers_fault() {
+    for output in [Output::Oci, Output::Load, Output::Local, Output::Tar] {
+        let mut farm = Farm::default();
+        let connection = farm.join("a", AMD, 1);
+        let build = farm.build(Plan { output, ..plan(AMD) });
+        farm.leases();
+        farm.end(connection, attempt(build, 0, 1), image());
+        let first = farm.get(build).jobs[0].attempts[0].failure.clone().unwrap();
+        assert_eq!(first.code, "result_incomplete", "{output:?}");
+        assert_eq!(farm.job(build, 0), JobState::Leased, "it is tried again");
+    }
+}
