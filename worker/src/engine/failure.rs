@@ -60,6 +60,9 @@ const MACHINE: &[&str] = &[
     "database not open",
 ];
 
+/// What a kernel says of a program that is made for another machine.
+const WRONG_MACHINE: &str = "exec format error";
+
 /// The registry does not let this caller in.
 const DENIED: &[&str] = &["pull access denied", "insufficient_scope", "authorization failed"];
 
@@ -73,7 +76,8 @@ pub(super) fn judge(status: &Status, progress: &Progress, request: &BuildRequest
     let dockerfile = String::from_utf8_lossy(&request.dockerfile);
     let lines = details.lines.or_else(|| line_in(message)).or_else(|| locate(&dockerfile, &step?.name));
     let tail = step.map_or(&[][..], |step| &step.tail);
-    let verdict = judge_text(message, details.exit_code, instruction, tail);
+    let verdict = foreign(request, instruction, tail)
+        .unwrap_or_else(|| judge_text(message, details.exit_code, instruction, tail));
 
     let name = dockerfile_name(request);
     let place = lines.as_ref().map_or_else(String::new, |lines| format!("{name}:{}: ", lines.start()));
@@ -99,6 +103,23 @@ struct Verdict {
     code: &'static str,
     message: String,
     exit_code: Option<i32>,
+}
+
+/// A step that was to run on the target's platform, on a machine that does not run it: the trigger of a base, for the
+/// Dockerfile's own are refused when it is planned.
+fn foreign(request: &BuildRequest, instruction: &str, tail: &[u8]) -> Option<Verdict> {
+    let ran = String::from_utf8_lossy(tail).contains(WRONG_MACHINE);
+    (request.cross && ran).then(|| Verdict {
+        class: FailureClass::User,
+        code: "cross_run",
+        message: format!(
+            "{} runs on {platform}, and a cross build runs nothing there: no worker of this farm runs {platform}. Take \
+             a base without ONBUILD triggers, or add such a worker",
+            quote(instruction, "RUN"),
+            platform = request.platform,
+        ),
+        exit_code: None,
+    })
 }
 
 fn judge_text(message: &str, exit_code: Option<i32>, instruction: &str, tail: &[u8]) -> Verdict {
@@ -300,6 +321,17 @@ mod tests {
             let verdict = judge_text(message, None, "", b"");
             assert_eq!((verdict.class, verdict.code), (class, code), "{message}");
         }
+    }
+
+    #[test]
+    fn a_foreign_step_of_a_cross_build_is_named_as_one() {
+        let request = |cross| BuildRequest { cross, ..super::super::request::tests::request() };
+        let tail = b"exec /bin/sh: exec format error\n";
+        let verdict = foreign(&request(true), "RUN make", tail).unwrap();
+        assert_eq!((verdict.class, verdict.code), (FailureClass::User, "cross_run"));
+        assert!(verdict.message.starts_with("RUN make runs on linux/arm/v7"), "{}", verdict.message);
+        assert!(foreign(&request(false), "RUN make", tail).is_none());
+        assert!(foreign(&request(true), "RUN make", b"make: *** [all] Error 2\n").is_none());
     }
 
     #[test]

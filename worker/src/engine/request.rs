@@ -18,6 +18,8 @@ pub struct BuildRequest {
     pub build_ref: String,
     /// What to build for.
     pub platform: Platform,
+    /// This machine does not run that platform: a step that is run for it fails, and is said to be one.
+    pub cross: bool,
     /// The Dockerfile's bytes; its bases are pinned in it, or by `pins`.
     pub dockerfile: Bytes,
     /// What the Engine is to take for the images that the Dockerfile names. Only for an Engine that has
@@ -187,4 +189,30 @@ pub struct ImageConfig {
     /// What each instruction was, from the first. Some made no layer; the config itself says which. Empty where the
     /// Engine does not tell: of another platform's image, with the containerd store.
     pub history: Vec<String>,
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A request like any other.
+    pub(in crate::engine) fn request() -> BuildRequest {
+        BuildRequest {
+            build_ref: "b".to_owned(),
+            platform: "linux/arm/v7".parse().unwrap(),
+            cross: false,
+            dockerfile: Bytes::new(),
+            pins: Vec::new(),
+            written: Bytes::new(),
+            dockerfile_name: "docker/app.Dockerfile".to_owned(),
+            target: None,
+            build_args: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            no_cache: false,
+            pull: false,
+            cache_namespace: "ours".to_owned(),
+            shared_key: "k".to_owned(),
+            credentials: Vec::new(),
+        }
+    }
 }

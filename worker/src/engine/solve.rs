@@ -64,27 +64,8 @@ fn frontend_attributes(request: &BuildRequest) -> HashMap<String, String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::request::tests::request;
     use super::*;
-    use std::collections::BTreeMap;
-
-    fn request() -> BuildRequest {
-        BuildRequest {
-            build_ref: "b".to_owned(),
-            platform: "linux/arm/v7".parse().unwrap(),
-            dockerfile: bytes::Bytes::new(),
-            pins: Vec::new(),
-            written: bytes::Bytes::new(),
-            dockerfile_name: "docker/app.Dockerfile".to_owned(),
-            target: None,
-            build_args: BTreeMap::new(),
-            labels: BTreeMap::new(),
-            no_cache: false,
-            pull: false,
-            cache_namespace: "ours".to_owned(),
-            shared_key: "k".to_owned(),
-            credentials: Vec::new(),
-        }
-    }
 
     #[test]
     fn says_what_was_asked_and_nothing_else() {
