@@ -59,7 +59,18 @@ pub(super) async fn files(
     cancel: CancellationToken,
 ) -> Result<(), BuildError> {
     let mut watch = Watch::new(endpoint, solve::FILES, progress, cancel);
-    watch.solved(&request, source, Some(sink)).await.map(drop)
+    watch.solved(&request, source, Some(sink)).await?;
+    // What ran a second time is not what was looked at: its cache was pruned in between.
+    match watch.progress.ran() {
+        Some(step) => Err(infrastructure(
+            "cache_lost",
+            &format!(
+                "{step} ran again when its files were asked for, so they are not those of the image that was inspected; \
+                 is the Engine's build cache too small?"
+            ),
+        )),
+        None => Ok(()),
+    }
 }
 
 /// What BuildKit answered.

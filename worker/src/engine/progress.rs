@@ -82,6 +82,13 @@ impl Progress {
             .fold((0, 0), |(steps, cached), step| (steps + 1, cached + u32::from(step.cached)))
     }
 
+    /// The name of a `RUN` that was run, rather than taken from the cache.
+    pub(super) fn ran(&self) -> Option<&str> {
+        let ran = |step: &&Step| step.started.is_some() && step.completed.is_some() && !step.cached;
+        let is_run = |step: &&Step| is_of_dockerfile(&step.name) && step.name.contains("] RUN ");
+        self.vertices.values().filter(ran).find(is_run).map(|step| step.name.as_str())
+    }
+
     fn vertex(&mut self, vertex: Vertex) -> Option<log_frame::Vertex> {
         let known = self.vertices.entry(vertex.digest.clone()).or_default();
         let (started, completed) = (time(vertex.started), time(vertex.completed));
@@ -262,5 +269,28 @@ mod tests {
         let frames = Progress::default().tell(logs(&data));
         assert!(frames.len() > 1 && frames.iter().all(|frame| frame.encoded_len() <= LOG_FRAME_BYTES));
         assert_eq!(output(&frames), data);
+    }
+
+    #[test]
+    fn a_run_that_was_not_cached_is_named() {
+        let told = |name: &str, cached, started: bool| {
+            let at = || Some(bollard_buildkit_proto::google::protobuf::Timestamp { seconds: 1, nanos: 0 });
+            let mut progress = Progress::default();
+            let vertex = Vertex {
+                digest: "d".to_owned(),
+                name: name.to_owned(),
+                cached,
+                started: if started { at() } else { None },
+                completed: at(),
+                ..Vertex::default()
+            };
+            progress.tell(StatusResponse { vertexes: vec![vertex], ..StatusResponse::default() });
+            progress.ran().map(str::to_owned)
+        };
+        assert_eq!(told("[build 2/3] RUN make", false, true).as_deref(), Some("[build 2/3] RUN make"));
+        assert_eq!(told("[build 2/3] RUN make", true, true), None);
+        assert_eq!(told("[build 2/3] RUN make", false, false), None);
+        assert_eq!(told("[build 3/3] COPY . /", false, true), None);
+        assert_eq!(told("[internal] load .dockerignore", false, true), None);
     }
 }
