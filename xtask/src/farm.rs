@@ -159,15 +159,10 @@ pub fn stop(farm: &mut Vec<Daemon>, dir: &Path) -> Result<()> {
             .with_context(|| format!("cannot stop {}", daemon.name))?;
         farm.pop();
     }
-    let runners = process::all().into_iter().filter(|process| {
-        process::comm(process.pid) == "archyard"
-            && process::arguments(process.pid)
-                .iter()
-                .any(|argument| argument.contains(&*dir.to_string_lossy()))
-    });
     if had_farm || dir.join("farm").exists() {
-        for runner in runners {
-            runner.stop(&Root::none(), Duration::from_secs(10)).context("cannot stop a runner")?;
+        // And what was started and never written down.
+        for left in process::told_of(&["archyard", "qemu-system-aar"], &[dir]) {
+            left.stop(&Root::none(), Duration::from_secs(10)).context("cannot stop a runner")?;
         }
     }
     Ok(())

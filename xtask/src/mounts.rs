@@ -42,13 +42,7 @@ fn pids(listed: &str) -> impl Iterator<Item = u32> + '_ {
 pub fn helpers(folders: &[&Path]) -> Vec<Process> {
     const NAMES: [&str; 6] =
         ["dockerd", "containerd", "containerd-shim", "runc", "docker-proxy", "docker-init"];
-    let ours = |process: &Process| {
-        NAMES.contains(&process::comm(process.pid).as_str())
-            && process::arguments(process.pid)
-                .iter()
-                .any(|arg| folders.iter().any(|folder| process::names(arg, folder)))
-    };
-    process::all().into_iter().filter(ours).collect()
+    process::told_of(&NAMES, folders)
 }
 
 /// Unmounts all that is mounted in or on these folders, innermost first.

@@ -162,6 +162,17 @@ pub fn arguments(pid: u32) -> Vec<String> {
     bytes.split(|byte| *byte == 0).map(|arg| String::from_utf8_lossy(arg).into_owned()).collect()
 }
 
+/// Those of these programs (their names as [`comm`] gives them) that were told of one
+/// of these folders.
+#[must_use]
+pub fn told_of(programs: &[&str], folders: &[&Path]) -> Vec<Process> {
+    let ours = |process: &Process| {
+        programs.contains(&comm(process.pid).as_str())
+            && arguments(process.pid).iter().any(|arg| folders.iter().any(|folder| names(arg, folder)))
+    };
+    all().into_iter().filter(ours).collect()
+}
+
 /// Whether an argument is this folder or something in it (`--root=FOLDER/x` too).
 #[must_use]
 pub fn names(argument: &str, folder: &Path) -> bool {

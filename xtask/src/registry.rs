@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::http;
 use crate::interrupt;
-use crate::process::Process;
+use crate::process::{self, Process};
 use crate::root::Root;
 use crate::run;
 
@@ -111,6 +111,10 @@ impl Registry {
         if let Some(process) = self.process {
             process.stop(&Root::none(), Duration::from_secs(5)).context("cannot stop the registry")?;
             self.process = None;
+        }
+        // One that was started and never written down.
+        for process in process::told_of(&["docker-registry"], &[&self.dir]) {
+            process.stop(&Root::none(), Duration::from_secs(5)).context("cannot stop the registry")?;
         }
         Ok(())
     }

@@ -5,13 +5,15 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use xtask::engine::{Engine, Kind};
 use xtask::env::{Bases, Env, Options, Scratch};
 use xtask::images::{Image, Platform, native};
 use xtask::process::{self, Process};
-use xtask::{busybox, debian13, http, oci, run};
+use xtask::state::{Place, State};
+use xtask::{busybox, debian13, http, interrupt, oci, run};
 
 const ALONE: Options = Options {
     engines: 1,
@@ -146,6 +148,76 @@ fn engines_of_debian_13_build_survive_a_crash_and_leave_nothing() {
         docker(&engine.address(), &["run", "-d", &image, "sleep", "1000"]);
     }
     drop(env);
+    assert_eq!(traces(&names), Vec::<String>::new());
+}
+
+/// The environment `name` of `cargo xtask env`, by the program itself.
+fn xtask(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    command.args(["env"]).args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+/// What of the machine belongs to the environment of this name.
+fn names_of(place: &Place) -> Vec<String> {
+    let state = State::load(place).unwrap();
+    let bridges = state.iter().flat_map(|state| &state.engines).map(|engine| engine.bridge.name.clone());
+    bridges.chain([&place.dir, &place.run_dir].map(|path| path.display().to_string())).collect()
+}
+
+#[test]
+fn what_a_killed_run_left_is_taken_down_wherever_it_was_killed() {
+    let name = format!("killed-{}", std::process::id());
+    let place = Place::named(&name);
+    // When its state is written, when its Engine starts, when its registry starts, and when it is done.
+    let moments: [&dyn Fn() -> bool; 4] = [
+        &|| place.dir.join("state.json").exists(),
+        &|| !process::told_of(&["dockerd", "containerd"], &[&place.run_dir]).is_empty(),
+        &|| !process::told_of(&["docker-registry"], &[&place.dir]).is_empty(),
+        &|| place.dir.join("coordinates.json").exists(),
+    ];
+    for (moment, number) in moments.iter().zip(1..) {
+        let mut up = xtask(&["up", "--name", &name, "--engine", "host", "--no-install"]).spawn().unwrap();
+        assert!(interrupt::wait_for(Duration::from_secs(120), || Ok(moment())).unwrap(), "moment {number}");
+        up.kill().unwrap();
+        up.wait().unwrap();
+        let names = names_of(&place);
+        assert!(!traces(&names).is_empty());
+        assert!(xtask(&["down", "--name", &name]).status().unwrap().success(), "moment {number}");
+        assert_eq!(traces(&names), Vec::<String>::new(), "moment {number}");
+    }
+}
+
+#[test]
+fn after_a_reboot_only_files_are_left_and_no_strangers_process_is_ended() {
+    let name = format!("rebooted-{}", std::process::id());
+    let place = Place::named(&name);
+    let up = ["up", "--name", &name, "--engine", "host", "--no-install"];
+    assert!(xtask(&up).status().unwrap().success());
+    let names = names_of(&place);
+
+    // As a reboot leaves it: no process, no bridge, nothing under /run; and the numbers are others' now.
+    let folders = [place.dir.as_path(), place.run_dir.as_path()];
+    for process in process::told_of(&["dockerd", "containerd", "docker-registry"], &folders) {
+        process.kill();
+        assert!(process.wait_gone(Duration::from_secs(20)));
+    }
+    run::output(Command::new(run::tool("ip").unwrap()).args(["link", "delete", &names[0]])).unwrap();
+    fs::remove_dir_all(&place.run_dir).unwrap();
+    let mut stranger = Command::new("sleep").arg("1000").spawn().unwrap();
+    let number = serde_json::to_value(Process::of(stranger.id()).unwrap()).unwrap();
+    let file = place.dir.join("state.json");
+    let mut state: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    state["boot_id"] = "of another boot".into();
+    state["engines"][0]["dockerd"] = number.clone();
+    state["registry"]["process"] = number.clone();
+    state["farm"] = serde_json::json!([{ "name": "scheduler", "process": number }]);
+    fs::write(&file, state.to_string()).unwrap();
+
+    assert!(xtask(&["down", "--name", &name]).status().unwrap().success());
+    assert!(stranger.try_wait().unwrap().is_none(), "a stranger's process was ended");
+    stranger.kill().unwrap();
+    stranger.wait().unwrap();
     assert_eq!(traces(&names), Vec::<String>::new());
 }
 
