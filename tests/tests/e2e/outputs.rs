@@ -571,3 +571,42 @@ fn outputs_come_over_tcp_with_tls() {
     outcome.expect(0);
     assert!(out.join("a/b/deep").is_file());
 }
+
+/// How many bytes a build's worker sent to the scheduler.
+fn handed_over(farm: &Farm, build: &str) -> i64 {
+    use archyard_proto::v1::log_frame::Frame;
+    let frames = client::frames(&block_on(client::log(farm, build, 0)));
+    let sent = frames.into_iter().filter_map(|frame| match frame.frame {
+        Some(Frame::Status(status)) if status.vertex == "handover" => Some(status.total_bytes),
+        _ => None,
+    });
+    sent.max().unwrap_or_default()
+}
+
+#[test]
+fn what_the_scheduler_has_is_not_sent_again() {
+    let farm = Farm::start(1);
+    let marker = unique("again");
+    let project = large(&marker, 32 << 20);
+    let dockerfile = std::fs::read_to_string(project.join("Dockerfile")).unwrap();
+    project.write("Dockerfile", format!("{dockerfile}RUN sleep 2; echo {marker}\n").as_bytes());
+    let logs = tempfile::tempdir().unwrap();
+    let platform = farm.env.native[0].to_string();
+    let args = ["--platform", &platform, "-o", "type=oci,dest=/dev/null"];
+    // Its client goes away, so what it left stays with the scheduler.
+    let mut client = farm.start_build(project.path(), &args, logs.path());
+    wait_for("the RUN starts", PATIENCE, || process::with_marker(&marker).first().copied());
+    client.kill().unwrap();
+    client.wait().unwrap();
+    let first = farm.newest_build().unwrap();
+    wait_for("the build ends", PATIENCE, || (farm.show(&first)["state"] == "succeeded").then_some(()));
+    assert!(handed_over(&farm, &first) > 32 << 20);
+
+    project.write("Dockerfile", format!("{dockerfile}RUN echo {marker} > /more\n").as_bytes());
+    farm.build(project.path(), &args).expect(0);
+    let second = farm.newest_build().unwrap();
+    let sent = handed_over(&farm, &second);
+    assert!(sent > 0 && sent < 1 << 20, "{sent} bytes were sent again");
+    // The first build's are still there, though the second's were fetched and went.
+    farm.run(&["fetch", &first, "-o", "type=oci,dest=/dev/null"]).expect(0);
+}
