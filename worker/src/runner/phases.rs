@@ -80,7 +80,6 @@ async fn bring(order: &Order, log: &Log, cancel: &CancellationToken) -> Result<(
     let dockerfile = cache.small_blob(&spec.dockerfile, limits::DOCKERFILE_BYTES, &mut downloads).await?;
     let context = cache.context(&spec.context, &mut downloads).await?;
     Ok((dockerfile.into(), context))
-        cross: spec.cross,
 }
 
 fn request(order: &Order, written: Bytes, credentials: Vec<Credential>) -> BuildRequest {
@@ -90,6 +89,7 @@ fn request(order: &Order, written: Bytes, credentials: Vec<Credential>) -> Build
     BuildRequest {
         build_ref: order.attempt.file_name(),
         platform: spec.platform.clone(),
+        cross: spec.cross,
         dockerfile,
         pins,
         written,
