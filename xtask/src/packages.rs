@@ -36,6 +36,8 @@ pub const OUTBOUND: [Tool; 1] = [tool("iptables", "iptables")];
 pub const REGISTRY: [Tool; 1] = [tool("docker-registry", "docker-registry")];
 /// What the tests hold our results against.
 pub const JUDGES: [Tool; 1] = [tool("skopeo", "skopeo")];
+/// What the tests offer a worker that is no Engine.
+pub const STRANGERS: [Tool; 1] = [tool("podman", "podman")];
 
 /// Sees to it that these programs are there. `install` says whether missing ones
 /// may be installed.

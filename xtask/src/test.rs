@@ -50,7 +50,14 @@ fn more() -> Vec<Kind> {
 /// When one is missing and may not or cannot be installed.
 pub fn prepare(install: bool) -> Result<()> {
     let root = Root::obtain("starting Docker Engines")?;
-    let tools = [&packages::ENGINE[..], &packages::OUTBOUND, &packages::REGISTRY, &packages::JUDGES].concat();
+    let tools = [
+        &packages::ENGINE[..],
+        &packages::OUTBOUND,
+        &packages::REGISTRY,
+        &packages::JUDGES,
+        &packages::STRANGERS,
+    ]
+    .concat();
     packages::ensure(&root, &tools, install)?;
     packages::ensure_client(&root, install)?;
     busybox::ensure_every()

@@ -100,12 +100,13 @@ impl Worker {
     /// Engine that is away is waited for, with one line that says why.
     ///
     /// # Errors
-    /// When the worker cannot start; nothing was dialed then.
+    /// When the worker cannot start, or what it was given for an Engine is none; no scheduler was dialed then.
     pub async fn run(mut config: WorkerConfig, shutdown: CancellationToken) -> Result<(), WorkerError> {
         config.check()?;
         // Measured once: a lease is not kept waiting for it.
         config.slots = Some(config.slots());
         let engine = DockerEngine::connect(&config.engine)?;
+        engine.identify().await?;
         let layout = Layout::at(&config.data_dir);
         let disk = |error| WorkerError::DataDir { path: config.data_dir.clone(), error };
         layout.create().map_err(disk)?;

@@ -39,6 +39,14 @@ impl DockerEngine {
         Ok(Self { endpoint: Arc::new(Endpoint::parse(endpoint)?) })
     }
 
+    /// Asks what listens there, for two seconds at most. No answer is no error: the Engine is waited for.
+    ///
+    /// # Errors
+    /// [`EngineError::NotDocker`] where no waiting helps.
+    pub async fn identify(&self) -> Result<(), EngineError> {
+        probe::identify(self).await
+    }
+
     /// As given to [`connect`](Self::connect).
     pub fn endpoint(&self) -> String {
         self.endpoint.to_string()

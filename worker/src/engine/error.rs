@@ -92,6 +92,16 @@ pub enum EngineError {
         /// What it said.
         message: String,
     },
+    /// What listens there is no Docker Engine, and never will be.
+    #[error(
+        "engine {endpoint:?} is {product}, which has no BuildKit inside; a worker needs Docker Engine 20.10 or newer: install docker.io, and name its socket with --engine unix:///var/run/docker.sock"
+    )]
+    NotDocker {
+        /// Where it is.
+        endpoint: String,
+        /// What it says it is: `Podman 4.3.1`.
+        product: String,
+    },
     /// An endpoint nobody can dial.
     #[error("engine endpoint {endpoint:?} is not supported: {problem}; write unix:///var/run/docker.sock")]
     Endpoint {

@@ -1,6 +1,9 @@
 //! What an Engine is and can do, asked once at a worker's start.
 
+use std::time::Duration;
+
 use archyard_model::Platform;
+use bollard::models::SystemVersion;
 use bollard_buildkit_proto::moby::buildkit::v1::ListWorkersRequest;
 
 use super::control::Control;
@@ -8,6 +11,12 @@ use super::{DockerEngine, EngineError};
 
 /// The oldest Engine whose BuildKit this was made for.
 const OLDEST: (u32, u32) = (20, 10);
+
+/// How long a worker's start may wait for an Engine to say what it is.
+const GLANCE: Duration = Duration::from_secs(2);
+
+/// Of a version that is told on.
+const VERSION_CHARACTERS: usize = 64;
 
 /// Something not every Engine can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -113,6 +122,7 @@ pub(super) async fn probe(engine: &DockerEngine) -> Result<Probe, ProbeError> {
     let endpoint = engine.endpoint();
     let api = engine.api()?;
     let version = api.version().await.map_err(|error| engine.error("say its version", &error))?;
+    refuse_podman(&endpoint, &version)?;
     let info = api.info().await.map_err(|error| engine.error("describe itself", &error))?;
     let text = version.version.unwrap_or_default();
     let number = release(&text).unwrap_or_default();
@@ -133,6 +143,25 @@ pub(super) async fn probe(engine: &DockerEngine) -> Result<Probe, ProbeError> {
         containerd_store,
         platform,
         features: features(number, containerd_store),
+    })
+}
+
+/// Finds out whether it is a Docker Engine at all; see [`DockerEngine::identify`].
+pub(super) async fn identify(engine: &DockerEngine) -> Result<(), EngineError> {
+    match tokio::time::timeout(GLANCE, engine.api()?.version()).await {
+        Ok(Ok(version)) => refuse_podman(&engine.endpoint(), &version),
+        // Away, hung or at fault: a probe says so, and says so again.
+        Ok(Err(_)) | Err(_) => Ok(()),
+    }
+}
+
+/// Podman answers as a Docker Engine would, with a version of its own counting; only its parts tell.
+fn refuse_podman(endpoint: &str, version: &SystemVersion) -> Result<(), EngineError> {
+    let parts = version.components.iter().flatten();
+    let podman = parts.filter(|part| part.name.starts_with("Podman")).map(|part| &part.version).next();
+    podman.map_or(Ok(()), |version| {
+        let product = format!("Podman {}", version.chars().take(VERSION_CHARACTERS).collect::<String>());
+        Err(EngineError::NotDocker { endpoint: endpoint.to_owned(), product })
     })
 }
 

@@ -42,23 +42,26 @@ impl Taking<'_> {
 
     /// As the caller asked for it: compressed, and the bytes here; or seen.
     pub(super) async fn taken(&self) -> Result<Taken, Error> {
-        if let Some(taken) = self.known()? {
+        if let Some(taken) = self.kept()?
+            && self.is_seen(&taken.diff_ids)
+        {
             return Ok(taken);
         }
         let cost = self.unpack().await?;
         let lacks = || Error::Archive("it lacks one of the image's layers".to_owned());
-        let taken = self.known()?.ok_or_else(lacks)?;
+        let taken = self.kept()?.ok_or_else(lacks)?;
         Ok(Taken { read_bytes: cost.read_bytes, compressed_layers: cost.compressed_layers, ..taken })
     }
 
-    /// What the cache has of it; none unless that, and what the observer knows, is all.
-    fn known(&self) -> Result<Option<Taken>, Error> {
-        let Into { cache, compress, observer } = &self.into;
+    fn is_seen(&self, diff_ids: &[Sha256]) -> bool {
+        let observer = self.into.observer.as_ref();
+        observer.is_none_or(|observer| diff_ids.iter().all(|diff_id| observer.knows(*diff_id)))
+    }
+
+    /// What the cache has of it; none unless that is all.
+    fn kept(&self) -> Result<Option<Taken>, Error> {
+        let Into { cache, compress, .. } = &self.into;
         let Some(config) = cache.config(self.image)? else { return Ok(None) };
-        let knows = |diff_id: &Sha256| observer.as_ref().is_none_or(|observer| observer.knows(*diff_id));
-        if !config.diff_ids.iter().all(knows) {
-            return Ok(None);
-        }
         let layers = if *compress {
             config.diff_ids.iter().map(|diff_id| compressed(cache, *diff_id)).collect()
         } else {
