@@ -63,9 +63,25 @@ impl Options {
 }
 
 fn default_socket() -> Result<PathBuf> {
-    paths::default_socket().ok_or_else(|| {
+    let socket = paths::default_socket().ok_or_else(|| {
         Refusal::usage("--listen: XDG_RUNTIME_DIR is not set, so there is no default socket; give unix:PATH")
-    })
+    })?;
+    make_folder(&socket)?;
+    Ok(socket)
+}
+
+/// The folder of the default socket is ours to make: a machine that has just started has none.
+fn make_folder(socket: &Path) -> Result<()> {
+    let Some(folder) = socket.parent() else { return Ok(()) };
+    match std::fs::create_dir(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(Refusal::unavailable(format!(
+                "cannot create {} for the default socket: {error}; create it, or give --listen unix:PATH",
+                folder.display()
+            )))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A scheduler that listens.
@@ -155,6 +171,18 @@ mod tests {
         let options = Options { listen, lease: Some(Duration::from_secs(4)), ..Options::default() };
         let config = options.into_config("/data".into()).unwrap();
         assert!(config.times.heartbeat * 4 <= config.times.lease);
+    }
+
+    #[test]
+    fn the_default_sockets_folder_is_made_and_one_that_cannot_be_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("archyard/scheduler.sock");
+        make_folder(&socket).unwrap();
+        make_folder(&socket).unwrap();
+        assert!(socket.parent().unwrap().is_dir());
+        let error = make_folder(&dir.path().join("none/archyard/scheduler.sock")).unwrap_err();
+        assert!(error.to_string().contains("--listen"), "{error}");
+        assert_eq!(exit::of(&error), Exit::Unavailable);
     }
 
     #[test]
