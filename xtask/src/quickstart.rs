@@ -17,6 +17,7 @@ use crate::interrupt;
 use crate::lint;
 use crate::oci;
 use crate::packages;
+use crate::root::Root;
 use crate::run;
 use crate::state::Place;
 use crate::workspace;
@@ -34,6 +35,8 @@ const STOP: &str = "cargo xtask quickstart --stop";
 pub fn quickstart(once: bool, install: bool) -> Result<()> {
     let place = Place::quickstart()?;
     refuse_if_up(&place)?;
+    // Before the minutes that a build takes.
+    Root::obtain("starting Docker Engines")?;
     say("building archyard");
     lint::cargo(&["build", "--release", "--package", "archyard"])?;
 
