@@ -27,6 +27,10 @@ pub(crate) struct Summary {
     pub(crate) project: String,
     pub(crate) principal: String,
     pub(crate) platforms: Vec<String>,
+    /// Those of them on trial.
+    pub(crate) trial: Vec<String>,
+    pub(crate) failed_trials: u32,
+    pub(crate) origin: Option<Origin>,
     pub(crate) tags: Vec<String>,
     #[serde(serialize_with = "rfc3339")]
     pub(crate) accepted_at: Option<Timestamp>,
@@ -162,11 +166,15 @@ pub(crate) struct Running {
 
 impl From<proto::BuildSummary> for Summary {
     fn from(message: proto::BuildSummary) -> Self {
+        let trial = message.trial.iter().filter_map(|at| usize::try_from(*at).ok());
         Self {
             state: build_state(message.state()),
             id: message.build_id,
             project: message.project,
             principal: message.principal,
+            trial: trial.filter_map(|at| message.platforms.get(at)).map(platform).collect(),
+            failed_trials: message.failed_trials,
+            origin: message.origin.map(Into::into),
             platforms: platforms(&message.platforms),
             tags: message.tags,
             accepted_at: time(message.accepted_at),

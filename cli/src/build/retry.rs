@@ -117,6 +117,15 @@ mod tests {
         assert_eq!(calls.get(), 1);
     }
 
+    #[test]
+    fn a_farm_is_away_from_the_first_time_on() {
+        let mut away = Away::new(Duration::from_millis(20));
+        assert!(!away.is_too_long());
+        std::thread::sleep(Duration::from_millis(30));
+        assert!(away.is_too_long());
+        assert!(Away::new(Duration::ZERO).is_too_long());
+    }
+
     #[tokio::test]
     async fn patience_ends() {
         let (updates, _told) = mpsc::channel(8);

@@ -20,6 +20,8 @@ use crate::{runtime, text};
 
 /// Ended builds that are shown unless asked for.
 const ENDED: usize = 10;
+/// Characters of a build's id where it only points to one.
+const NAMED: usize = 8;
 const ACTIVE: [State; 3] = [State::Waiting, State::Running, State::Publishing];
 const TERMINAL: [State; 4] = [State::Succeeded, State::Failed, State::Canceled, State::Superseded];
 
@@ -111,17 +113,31 @@ async fn list(farm: &Farm, project: &str, states: &[State], limit: usize) -> Res
 }
 
 fn table(builds: Vec<Summary>, now: Timestamp) -> Table {
-    let mut table = Table::new(&["BUILD", "STATE", "PROJECT", "ACCEPTED", "TOOK", "PLATFORMS", "TAGS"]);
+    let mut table =
+        Table::new(&["BUILD", "STATE", "PROJECT", "ACCEPTED", "TOOK", "PLATFORMS", "TAGS", "ORIGIN"]);
     for build in builds {
         let took = build.accepted_at.map(|from| text::between(from, build.ended_at.unwrap_or(now)));
+        let state = match build.failed_trials {
+            0 => build.state,
+            failed => format!("{}, {} failed", build.state, text::count(failed as usize, "trial")),
+        };
+        let marked = |platform: &String| match build.trial.contains(platform) {
+            true => format!("{platform} (trial)"),
+            false => platform.clone(),
+        };
+        let platforms: Vec<String> = build.platforms.iter().map(marked).collect();
+        // Ends are what differs, and name a build well enough.
+        let end = |id: &str| id.get(id.len().saturating_sub(NAMED)..).unwrap_or(id).to_owned();
+        let origin = build.origin.map(|origin| format!("{} of {}", origin.kind, end(&origin.build)));
         table.row([
             build.id,
-            build.state,
+            state,
             build.project,
             build.accepted_at.map(|at| text::ago(at, now)).unwrap_or_default(),
             took.map(text::duration).unwrap_or_default(),
-            build.platforms.join(","),
+            platforms.join(","),
             build.tags.join(","),
+            origin.unwrap_or_default(),
         ]);
     }
     table
@@ -144,6 +160,7 @@ impl From<State> for proto::BuildState {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::view::Origin;
 
     #[test]
     fn a_table_of_builds() {
@@ -153,18 +170,21 @@ mod tests {
             project: "default".to_owned(),
             principal: "local".to_owned(),
             platforms: vec!["linux/amd64".to_owned(), "linux/386".to_owned()],
+            trial: vec!["linux/386".to_owned()],
+            failed_trials: u32::from(state == "succeeded"),
+            origin: ended.map(|_| Origin { kind: "rerun", build: "01ARZ3NDEKTSV4RRFFQ69G5FAB".to_owned() }),
             tags: vec!["registry.example/app:1.0".to_owned()],
             accepted_at: Timestamp::new(1000, 0).ok(),
             ended_at: ended.and_then(|s| Timestamp::new(s, 0).ok()),
         };
         let builds = vec![
             build("01ARZ3NDEKTSV4RRFFQ69G5FAV", "running", None),
-            build("01ARZ3NDEKTSV4RRFFQ69G5FAA", "failed", Some(1062)),
+            build("01ARZ3NDEKTSV4RRFFQ69G5FAA", "succeeded", Some(1062)),
         ];
         insta::assert_snapshot!(table(builds, Timestamp::new(1130, 0).unwrap()), @r"
-        BUILD                       STATE    PROJECT  ACCEPTED  TOOK   PLATFORMS              TAGS
-        01ARZ3NDEKTSV4RRFFQ69G5FAV  running  default  2m ago    2m10s  linux/amd64,linux/386  registry.example/app:1.0
-        01ARZ3NDEKTSV4RRFFQ69G5FAA  failed   default  2m ago    1m02s  linux/amd64,linux/386  registry.example/app:1.0
+        BUILD                       STATE                      PROJECT  ACCEPTED  TOOK   PLATFORMS                      TAGS                      ORIGIN
+        01ARZ3NDEKTSV4RRFFQ69G5FAV  running                    default  2m ago    2m10s  linux/amd64,linux/386 (trial)  registry.example/app:1.0
+        01ARZ3NDEKTSV4RRFFQ69G5FAA  succeeded, 1 trial failed  default  2m ago    1m02s  linux/amd64,linux/386 (trial)  registry.example/app:1.0  rerun of Q69G5FAB
         ");
     }
 }

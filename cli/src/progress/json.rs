@@ -189,6 +189,28 @@ mod tests {
     }
 
     #[test]
+    fn what_is_peculiar_is_told() {
+        let mut board = testing::board_with_trial();
+        let mut out = Vec::new();
+        testing::tell(&mut board, &mut Json(&mut out), testing::peculiar_build());
+        let text = String::from_utf8(out).unwrap();
+        let objects = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let (ended, rest): (Vec<Value>, Vec<Value>) = objects.partition(|object| object["type"] == "ended");
+        assert_eq!(ended[0]["origin"], json!({ "kind": "rerun", "build": "01ARZ3NDEKTSV4RRFFQ69G5FAA" }));
+        let of = |platform: &str| {
+            let ended =
+                |object: &&Value| object["type"] == "platform_ended" && object["platform"] == platform;
+            rest.iter().find(ended).cloned().unwrap()
+        };
+        assert_eq!(of("linux/amd64")["carried"], true);
+        assert_eq!(of("linux/riscv64")["trial"], true);
+        let cross = of("linux/arm64");
+        assert_eq!((&cross["cross"], &cross["result"]["smoke"]), (&json!("linux/amd64"), &json!("not_run")));
+        assert_eq!(cross["result"]["inspection"]["foreign_files"], 9);
+        assert_eq!(cross["result"]["inspection"]["machine"], "aarch64");
+    }
+
+    #[test]
     fn a_build_that_fails() {
         insta::assert_snapshot!(json(testing::failed_build()));
     }

@@ -232,6 +232,15 @@ mod tests {
     }
 
     #[test]
+    fn what_is_peculiar_is_told() {
+        let mut board = testing::board_with_trial();
+        let mut out = Vec::new();
+        let mut plain = Plain::new(&mut out, Story::Build, false, &board);
+        testing::tell(&mut board, &mut plain, testing::peculiar_build());
+        insta::assert_snapshot!(String::from_utf8(out).unwrap());
+    }
+
+    #[test]
     fn logs_have_no_summary() {
         let logs = plain(Story::Logs, testing::pushed_build());
         assert!(logs.contains("linux/386   | #2 0.020 x86_64\n"), "{logs}");

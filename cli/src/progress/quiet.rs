@@ -43,4 +43,14 @@ mod tests {
         assert!(text.contains("ERROR: linux/amd64 on worker-1: Dockerfile:3"), "{text}");
         assert!(!text.contains("linux/386"), "{text}");
     }
+
+    #[test]
+    fn a_trial_that_failed_must_be_said() {
+        let mut out = Vec::new();
+        let mut board = testing::board_with_trial();
+        testing::tell(&mut board, &mut Quiet(&mut out), testing::peculiar_build());
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.contains("FAILED ON TRIAL: linux/riscv64 on worker-3: Dockerfile:2"), "{text}");
+        assert!(!text.contains("ERROR"), "{text}");
+    }
 }

@@ -4,14 +4,15 @@ use std::collections::BTreeSet;
 
 use archyard_model::build::PushedManifest;
 use archyard_model::{
-    BuildEvent, BuildState, EventKind, Failure, FailureClass, FencingToken, ImageResult, JobState, Lock,
-    LockedImage, Platform, Principal, Sha256,
+    BuildEvent, BuildState, EventKind, Failure, FailureClass, FencingToken, ForeignFile, ImageResult,
+    Inspection, JobState, Lock, LockedImage, Origin, OriginKind, Platform, Principal, Sha256, SmokeOutcome,
 };
 use archyard_proto::v1::LogFrame;
 use archyard_proto::v1::log_frame::{Frame, Output, PhaseStarted, Status, Vertex, Warning};
 use jiff::Timestamp;
 
-use super::{Board, Change, Renderer, Update};
+use super::update::KnownJob;
+use super::{Board, Change, Known, Renderer, Update};
 
 /// Milliseconds after the beginning.
 pub(crate) type Ms = i64;
@@ -269,4 +270,50 @@ pub(crate) fn pushed_build() -> Vec<Update> {
         ended(1300, BuildState::Succeeded, None),
     ]);
     story
+}
+
+/// A board of three platforms, of which the last is on trial.
+pub(crate) fn board_with_trial() -> Board {
+    let platforms = ["linux/amd64", "linux/arm64", "linux/riscv64"].map(|text| text.parse().unwrap());
+    Board::new(&platforms, &[2].into())
+}
+
+/// One platform's result is taken over, one is built across, and the one on trial fails.
+pub(crate) fn peculiar_build() -> Vec<Update> {
+    let origin = Origin { kind: OriginKind::Rerun, build: "01ARZ3NDEKTSV4RRFFQ69G5FAA".parse().unwrap() };
+    let job =
+        |cross: Option<&str>, carried| KnownJob { cross: cross.map(|text| text.parse().unwrap()), carried };
+    let jobs = vec![job(None, true), job(Some("linux/amd64"), false), job(None, false)];
+    let files =
+        (1..=6).map(|n| ForeignFile { path: format!("/lib/{n}\u{1b}[2J"), machine: "x86-64".to_owned() });
+    let found = Inspection {
+        command: Some("/bin/x".to_owned()),
+        machine: Some("aarch64".to_owned()),
+        requires: Some("x86-64-v3".to_owned()),
+        foreign: files.collect(),
+        foreign_files: 9,
+    };
+    let left = |smoke, inspection| {
+        let result =
+            ImageResult { config_digest: Some(digest(12)), smoke, inspection, ..ImageResult::default() };
+        Some(result)
+    };
+    let succeeded = |ms, job, result| {
+        event(8, ms, EventKind::JobEnded { job, state: JobState::Succeeded, result, failure: None })
+    };
+    let ran = failure(FailureClass::User, "run_failed", "Dockerfile:2: RUN false failed with exit code: 1");
+    vec![
+        submitted(),
+        Update::Record(Box::new(Known { origin: Some(origin), jobs })),
+        accepted(),
+        succeeded(10, 0, left(SmokeOutcome::Passed, None)),
+        started(20, 1, 1),
+        started(30, 2, 1),
+        running(2, "[1/1] RUN false", 40),
+        wrote(2, "[1/1] RUN false", 50, 1, "about to fail\n"),
+        done(2, "[1/1] RUN false", 40, 60, "exit code: 1"),
+        job_failed(70, 2, ran),
+        succeeded(90, 1, left(SmokeOutcome::NotRun, Some(found))),
+        ended(100, BuildState::Succeeded, None),
+    ]
 }

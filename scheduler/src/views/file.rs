@@ -12,8 +12,8 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 
-use archyard_model::convert::{event_to_proto, platform_to_proto, record_to_proto};
-use archyard_model::{BuildRecord, Reference};
+use archyard_model::convert::{event_to_proto, origin_to_proto, platform_to_proto, record_to_proto};
+use archyard_model::{BuildRecord, JobState, Reference};
 use archyard_proto::v1 as proto;
 use prost::Message;
 
@@ -24,6 +24,8 @@ const MESSAGE_BYTES: usize = 64 * 1024 * 1024;
 
 /// A listing's line of a build, running or ended.
 pub fn summary(record: &BuildRecord) -> proto::BuildSummary {
+    let trials = (0..).zip(&record.jobs).filter(|(at, _)| record.plan.is_trial(*at));
+    let failed_trials = trials.filter(|(_, job)| job.state == JobState::Failed).count();
     proto::BuildSummary {
         build_id: record.id.to_string(),
         project: record.plan.project.to_string(),
@@ -33,6 +35,9 @@ pub fn summary(record: &BuildRecord) -> proto::BuildSummary {
         tags: record.plan.tags.iter().map(Reference::to_string).collect(),
         accepted_at: Some(archyard_model::convert::time_to_proto(record.accepted_at)),
         ended_at: record.ended_at.map(archyard_model::convert::time_to_proto),
+        trial: record.plan.trial.iter().copied().map(u32::from).collect(),
+        failed_trials: u32::try_from(failed_trials).unwrap_or(u32::MAX),
+        origin: record.origin.map(origin_to_proto),
     }
 }
 

@@ -48,7 +48,8 @@ fn a_platform_on_trial_that_fails_is_told_and_fails_nothing() {
     let shown = farm.run(&["show", &farm.newest_build().unwrap()]).expect(0).stdout;
     assert!(shown.contains(&format!("{bad} failed (on trial)")), "{shown}");
     let listed = farm.run(&["ps", "--all"]).expect(0).stdout;
-    assert!(listed.contains(&format!("{good},{bad}")), "{listed}");
+    assert!(listed.contains(&format!("{good},{bad} (trial)")), "{listed}");
+    assert!(listed.contains("succeeded, 1 trial failed"), "{listed}");
 }
 
 #[test]

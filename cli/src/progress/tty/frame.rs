@@ -279,6 +279,7 @@ mod tests {
     use console::{measure_text_width, strip_ansi_codes};
 
     use super::*;
+    use crate::progress::Change;
     use crate::progress::testing::{self, cached, done, running, started, transfer, wrote};
 
     fn draw(board: &Board, width: usize, height: usize) -> String {
@@ -336,6 +337,21 @@ mod tests {
         let mut board = testing::board();
         testing::note(&mut board, testing::failed_build());
         insta::assert_snapshot!(draw(&board, 100, 24));
+    }
+
+    #[test]
+    fn what_is_peculiar_is_told() {
+        let mut board = testing::board_with_trial();
+        let mut above = Vec::new();
+        for update in testing::peculiar_build() {
+            board.apply(update, |board, change| {
+                if let Change::Event(event) = change {
+                    above.extend(notes(board, &event));
+                }
+            });
+        }
+        let above = above.iter().map(|line| strip_ansi_codes(line).into_owned() + "\n").collect::<String>();
+        insta::assert_snapshot!(above + &draw(&board, 110, 24));
     }
 
     #[test]
