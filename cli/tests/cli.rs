@@ -140,6 +140,7 @@ fn flags_that_are_not_ours() {
     refused(&project, &["--no-such-flag"], &["--no-such-flag"]);
     refused(&project, &["-q", "--json"], &["--quiet", "--json"]);
     refused(&project, &["--project", "../x"], &["--project", "../x"]);
+    refused(&project, &["--farm-timeout", "soon"], &["--farm-timeout", "soon"]);
 }
 
 #[test]
@@ -190,6 +191,8 @@ fn a_farm_that_was_named_and_does_not_answer() {
         &["show", id],
         &["logs", id],
         &["cancel", id],
+        &["rerun", "--failed", id],
+        &["promote", "-t", "r.example/app:1", id],
         &["workers"],
         &["drain", "w"],
         &["build", build],
@@ -264,6 +267,9 @@ fn completions_for_every_shell() {
         let said = run(archyard(home.path()).args(["completions", shell]));
         assert_eq!(said.code, Some(0), "{}", said.stderr);
         assert!(said.stdout.contains("platform") && said.stdout.contains("drain"), "{shell}");
+        for word in ["rerun", "promote", "smoke-test-memory", "foreign-allow", "candidate", "farm-timeout"] {
+            assert!(said.stdout.contains(word), "{shell}: {word}");
+        }
     }
     assert_eq!(run(archyard(home.path()).args(["completions", "ksh"])).code, Some(2));
 }
@@ -282,7 +288,7 @@ fn versions() {
 #[test]
 fn help_is_short_and_shows_examples() {
     let home = tempfile::tempdir().unwrap();
-    for command in ["build", "ps", "logs", "up", "scheduler", "worker", "drain", "completions"] {
+    for command in ["build", "rerun", "promote", "ps", "logs", "up", "scheduler", "worker", "drain", "completions"] {
         let said = run(archyard(home.path()).args([command, "--help"]));
         assert_eq!(said.code, Some(0));
         assert!(said.stdout.contains("Examples:"), "{command}");
