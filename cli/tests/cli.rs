@@ -288,7 +288,9 @@ fn versions() {
 #[test]
 fn help_is_short_and_shows_examples() {
     let home = tempfile::tempdir().unwrap();
-    for command in ["build", "rerun", "promote", "ps", "logs", "up", "scheduler", "worker", "drain", "completions"] {
+    for command in
+        ["build", "rerun", "promote", "ps", "logs", "up", "scheduler", "worker", "drain", "completions"]
+    {
         let said = run(archyard(home.path()).args([command, "--help"]));
         assert_eq!(said.code, Some(0));
         assert!(said.stdout.contains("Examples:"), "{command}");
