@@ -1,7 +1,7 @@
 //! Programs of images, run within their bounds, on every kind of Engine.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use archyard_model::{AttemptId, BuildId, FailureClass, FencingToken, JobId, Sha256, limits};
@@ -28,6 +28,8 @@ on_every_engine! {
     a_canceled_program_is_gone_when_that_is_said,
     what_a_dead_runner_leaves_is_removed_and_nothing_else,
     an_engine_that_goes_away_is_not_the_images_fault,
+    what_was_written_is_gone_from_the_disk,
+    a_cancel_at_any_moment_leaves_nothing,
 }
 
 /// The Engine of this kind.
@@ -213,7 +215,8 @@ async fn a_server_that_starts_as_root_can_step_down(on: Kind) {
         )
         .await;
     let told = engine.run(image, &shell(script), |_| {}).await;
-    assert!(told.ran().tail.ends_with("7\n"), "{:?}", told.ran());
+    assert_eq!(*told.end(), End::Exited(0), "{:?}", told.ran());
+    assert_eq!(told.frames.output(1), "7\n");
 }
 
 async fn a_program_that_never_ends_is_ended(on: Kind) {
@@ -360,10 +363,67 @@ async fn an_engine_that_goes_away_is_not_the_images_fault(on: Kind) {
     let started = Instant::now();
     let (told, ()) = tokio::join!(run_until(&client, request, CancellationToken::new()), shut);
     let failure = told.result.unwrap_err().into_failure();
-    assert_eq!((failure.class, failure.code.as_str()), (FailureClass::Infrastructure, "engine_lost"));
+    assert_eq!(failure.class, FailureClass::Infrastructure);
+    // On a busy machine the Engine may go before it said that the program runs.
+    assert!(["engine_lost", "engine_unreachable"].contains(&failure.code.as_str()), "{failure:?}");
     assert!(failure.message.contains("docker.sock"), "{failure}");
     assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
     let mine = Home::new("worker-1", home.path());
     assert_eq!(engine.engine().remove_leftovers(&mine, |_| false).await.unwrap(), 1);
     assert_eq!(engine.left(home.path()).await.0, 0);
+}
+
+/// Where a running container's writes go on the machine's disk.
+fn upper_folder(pid: i64) -> Option<PathBuf> {
+    let mounts = std::fs::read_to_string(format!("/proc/{pid}/mountinfo")).ok()?;
+    let root = mounts.lines().find(|line| line.split(' ').nth(4) == Some("/"))?;
+    root.split([',', ' ']).find_map(|option| option.strip_prefix("upperdir=")).map(PathBuf::from)
+}
+
+async fn what_was_written_is_gone_from_the_disk(on: Kind) {
+    let engine = On(on);
+    let image = engine.image("").await;
+    let home = tempfile::tempdir().unwrap();
+    let script = "dd if=/dev/zero of=/written bs=1M count=20; sleep 600";
+    let mut request = run_request(image, &shell(script), home.path());
+    request.writable = true;
+    let name = format!("archyard-{}-1", request.attempt.file_name());
+    let cancel = CancellationToken::new();
+    let look = async {
+        loop {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let Ok(seen) = engine.api().inspect_container(&name, None).await else { continue };
+            let upper = seen.state.and_then(|state| state.pid).and_then(upper_folder);
+            if let Some(upper) = upper.filter(|upper| upper.join("written").exists()) {
+                cancel.cancel();
+                return upper;
+            }
+        }
+    };
+    let client = engine.engine();
+    let (told, upper) = tokio::join!(run_until(&client, request, cancel.clone()), look);
+    assert!(matches!(told.result, Err(RunError::Canceled)));
+    let gone = Instant::now();
+    // containerd collects its garbage a little later.
+    while upper.exists() {
+        assert!(gone.elapsed() < Duration::from_secs(20), "{} stays", upper.display());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn a_cancel_at_any_moment_leaves_nothing(on: Kind) {
+    let engine = On(on);
+    let image = engine.image("").await;
+    let (home, client) = (tempfile::tempdir().unwrap(), engine.engine());
+    for delay_ms in (0..300).step_by(20) {
+        let request = run_request(image, &shell("sleep 600"), home.path());
+        let cancel = CancellationToken::new();
+        let stop = async {
+            tokio::time::sleep(Duration::from_millis(delay_ms)).await;
+            cancel.cancel();
+        };
+        let (told, ()) = tokio::join!(run_until(&client, request, cancel.clone()), stop);
+        assert!(matches!(told.result, Err(RunError::Canceled)), "{delay_ms}");
+        assert_eq!(engine.left(home.path()).await.0, 0, "canceled after {delay_ms} ms");
+    }
 }

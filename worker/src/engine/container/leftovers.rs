@@ -3,15 +3,23 @@
 //! A runner removes its own; one that was killed cannot. Nothing is remembered of them but what they say
 //! themselves: so an agent that was started meanwhile finds them as well.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
 
 use archyard_model::AttemptId;
 use bollard::models::ContainerSummary;
 use bollard::query_parameters::ListContainersOptionsBuilder;
 
+use tokio::time::sleep;
+
 use super::config::{self, Home};
 use super::remove;
 use crate::engine::{DockerEngine, EngineError};
+
+/// An Engine lists a container that is being made before it is there to be removed, and then says that it is not:
+/// so it is asked until it lists none.
+const LOOKS: usize = 4;
+const PAUSE: Duration = Duration::from_millis(250);
 
 impl DockerEngine {
     /// Ends and removes the containers of this worker's attempts that do not `live`. Returns how many that were.
@@ -22,23 +30,30 @@ impl DockerEngine {
         &self,
         home: &Home,
         lives: impl Fn(AttemptId) -> bool,
-    ) -> Result<u32, EngineError> {
+    ) -> Result<usize, EngineError> {
         let api = self.api()?;
         let filters = HashMap::from([("label", vec![home.filter()])]);
         let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
-        let listed = api.list_containers(Some(options)).await;
-        let listed = listed.map_err(|error| self.error("list its containers", &error))?;
-        let mut removed = 0;
-        for (name, attempt) in listed.iter().filter_map(ours) {
-            if lives(attempt) {
-                continue;
+        let mut removed = BTreeSet::new();
+        for _ in 0..LOOKS {
+            let listed = api.list_containers(Some(options.clone())).await;
+            let listed = listed.map_err(|error| self.error("list its containers", &error))?;
+            let mut all_gone = true;
+            for (name, _) in listed.iter().filter_map(ours).filter(|(_, attempt)| !lives(*attempt)) {
+                all_gone = false;
+                match remove(&api, name).await {
+                    Ok(()) => drop(removed.insert(name.to_owned())),
+                    Err(error) => {
+                        tracing::warn!(container = name, %error, "a container that nobody needs stays");
+                    }
+                }
             }
-            match remove(&api, name).await {
-                Ok(()) => removed += 1,
-                Err(error) => tracing::warn!(container = name, %error, "a container that nobody needs stays"),
+            if all_gone {
+                break;
             }
+            sleep(PAUSE).await;
         }
-        Ok(removed)
+        Ok(removed.len())
     }
 }
 

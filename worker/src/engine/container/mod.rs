@@ -21,6 +21,7 @@ use archyard_model::{AttemptId, Failure, FailureClass, Sha256};
 use archyard_proto::v1::LogFrame;
 use archyard_proto::v1::log_frame::{Frame, Vertex};
 use bollard::Docker;
+use bollard::container::AttachContainerResults;
 use bollard::errors::Error;
 use bollard::query_parameters::{
     AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, InspectContainerOptionsBuilder,
@@ -40,6 +41,11 @@ use refusal::Refusal;
 const CREATION: Duration = Duration::from_secs(120);
 /// How long it may take to remove one; whoever canceled waits for that.
 const REMOVAL: Duration = Duration::from_secs(15);
+/// How long what an Engine was asked for may go on after a cancel.
+const SETTLING: Duration = Duration::from_secs(5);
+/// An Engine may refuse at first.
+const REMOVAL_TRIES: u32 = 20;
+const REMOVAL_RETRY: Duration = Duration::from_millis(250);
 /// What a program wrote before it ended is on its way to us; the Engine ends the stream after it.
 const LAST_OUTPUT: Duration = Duration::from_secs(2);
 /// An Engine hears of a kill for want of memory from elsewhere than of the exit that it causes.
@@ -146,11 +152,7 @@ pub(super) async fn run(
     let mut output = Output::new(container.name.clone(), progress.clone());
     let step = Step { sender: progress, request: &container.request, started: SystemTime::now() };
     step.tell(&container.name, None, String::new()).await;
-    let ran = tokio::select! {
-        biased;
-        () = cancel.cancelled() => Err(RunError::Canceled),
-        ran = container.run(&mut output) => ran,
-    };
+    let ran = container.run_until(&mut output, &cancel).await;
     container.remove().await;
     let error = match &ran {
         Ok(End::Exited(0)) => String::new(),
@@ -193,17 +195,42 @@ struct Container<'a> {
 }
 
 impl Container<'_> {
-    async fn run(&self, output: &mut Output) -> Result<End, RunError> {
-        if let Err(refusal) = self.create().await {
-            return refusal.into_end(self.engine);
+    async fn run_until(&self, output: &mut Output, cancel: &CancellationToken) -> Result<End, RunError> {
+        if cancel.is_cancelled() {
+            return Err(RunError::Canceled);
         }
+        let mut starting = pin!(self.start());
+        let started = tokio::select! {
+            biased;
+            () = cancel.cancelled() => {
+                // An Engine goes on with what it was asked for, and what is half made cannot be removed.
+                timeout(SETTLING, starting).await.ok();
+                return Err(RunError::Canceled);
+            }
+            started = &mut starting => started,
+        };
+        let attached = match started {
+            Ok(attached) => attached,
+            Err(refusal) => return refusal.into_end(self.engine),
+        };
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => Err(RunError::Canceled),
+            end = self.listen(attached, output) => end,
+        }
+    }
+
+    async fn start(&self) -> Result<AttachContainerResults, Refusal> {
+        self.create().await?;
         let options = AttachContainerOptionsBuilder::new().stream(true).stdout(true).stderr(true).build();
         // Before it starts, or its first words were lost.
-        let attached = self.api.attach_container(&self.name, Some(options)).await;
-        let attached = attached.map_err(|error| self.lost(&error))?;
-        if let Err(error) = self.api.start_container(&self.name, None::<StartContainerOptions>).await {
-            return Refusal::of(error).into_end(self.engine);
-        }
+        let attached = self.api.attach_container(&self.name, Some(options)).await.map_err(Refusal::of)?;
+        let started = self.api.start_container(&self.name, None::<StartContainerOptions>).await;
+        started.map(|()| attached).map_err(Refusal::of)
+    }
+
+    /// Until it has ended, by itself or not.
+    async fn listen(&self, attached: AttachContainerResults, output: &mut Output) -> Result<End, RunError> {
         let mut stopped = pin!(self.until_stopped());
         let mut told = pin!(output.take(attached.output));
         let mut telling = true;
@@ -308,10 +335,15 @@ impl Container<'_> {
 
 /// Ends and removes a container; one that is not there is fine.
 async fn remove(api: &Docker, name: &str) -> Result<(), Error> {
-    let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
-    match api.remove_container(name, Some(options)).await {
-        // 404: it is not there. 409: somebody is about to remove it.
-        Ok(()) | Err(Error::DockerResponseServerError { status_code: 404 | 409, .. }) => Ok(()),
-        Err(error) => Err(error),
+    let mut tries = REMOVAL_TRIES;
+    loop {
+        let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+        match api.remove_container(name, Some(options)).await {
+            Ok(()) | Err(Error::DockerResponseServerError { status_code: 404, .. }) => return Ok(()),
+            // It is being removed, or was started in this very moment.
+            Err(Error::DockerResponseServerError { .. }) if tries > 0 => tries -= 1,
+            Err(error) => return Err(error),
+        }
+        sleep(REMOVAL_RETRY).await;
     }
 }
