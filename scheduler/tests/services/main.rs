@@ -4,6 +4,7 @@
 
 mod artifacts;
 mod builds;
+mod carry;
 mod contexts;
 mod edges;
 mod harness;

@@ -3,6 +3,7 @@
 mod carried;
 mod cross;
 mod faults;
+mod older;
 mod placement;
 mod publish;
 mod replay;
