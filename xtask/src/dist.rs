@@ -2,8 +2,8 @@
 //! nothing of the machine it is copied to. Built against musl with zig as C compiler
 //! and linker, whatever this machine is; each file is read before it is handed out.
 //!
-//! Reproducible as far as is cheap: the same commit, compiler and pinned zig give the
-//! same bytes wherever checkout and cargo's folder lie. Another compiler gives others.
+//! Reproducible as far as is cheap: zig is pinned, the lock file obeyed, and the names
+//! of the builder's folders are mapped away. Rust's own version is not pinned.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -111,7 +111,7 @@ pub fn build(arch: Arch, profile: &str, install: bool) -> Result<PathBuf> {
     let target_dir = workspace::target().join("dist-build");
     let mut cargo = lint::cargo_command(&["zigbuild", "--locked", "--package", "archyard"]);
     cargo.args(["--profile", profile, "--target", arch.target(), "--target-dir"]).arg(&target_dir);
-    let (rust, c) = remapped()?;
+    let (rust, c) = remapped(&target_dir)?;
     cargo.env("PATH", wheels::search_path(&bin)?).env("CARGO_ENCODED_RUSTFLAGS", rust);
     cargo.env(format!("CFLAGS_{}", arch.target().replace('-', "_")), c);
     for (variable, name) in [("ZIG_GLOBAL_CACHE_DIR", "zig"), ("CARGO_ZIGBUILD_CACHE_DIR", "zigbuild")] {
@@ -135,20 +135,23 @@ pub fn build(arch: Arch, profile: &str, install: bool) -> Result<PathBuf> {
 
 /// Names of folders that differ from machine to machine, replaced in what panics and
 /// assertions say: the flags for Rust, and those for C.
-fn remapped() -> Result<(OsString, OsString)> {
+fn remapped(target_dir: &Path) -> Result<(OsString, OsString)> {
     let cargo_home = match std::env::var_os("CARGO_HOME") {
         Some(home) => PathBuf::from(home),
         None => PathBuf::from(std::env::var_os("HOME").context("HOME is not set")?).join(".cargo"),
     };
     let (mut rust, mut c) = (OsString::new(), OsString::new());
-    for (folder, name) in [(workspace::root(), "/archyard"), (cargo_home, "/cargo")] {
+    // The last that fits counts: the target folder may lie in the checkout.
+    let folders =
+        [(cargo_home.as_path(), "/cargo"), (&workspace::root(), "/archyard"), (target_dir, "/target")];
+    for (folder, name) in folders {
         // Each list has a separator of its own.
         for (flags, flag, separator) in
             [(&mut rust, "--remap-path-prefix=", "\u{1f}"), (&mut c, "-ffile-prefix-map=", " ")]
         {
             flags.push(if flags.is_empty() { "" } else { separator });
             flags.push(flag);
-            flags.push(&folder);
+            flags.push(folder);
             flags.push(format!("={name}"));
         }
     }
