@@ -5,7 +5,6 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use archyard_tests::farm::{Outcome, finish};
 use archyard_tests::project::unique;
@@ -176,5 +175,4 @@ fn the_machines_32_bit_half_is_executed_not_assumed() {
     let outcome =
         farm.build(project.path(), &["--platform", "linux/arm/v7", "--push", "-t", &name]).expect(0);
     assert!(outcome.stderr.lines().any(|line| line.ends_with("class 01")), "{}", outcome.stderr);
-    assert!(outcome.took < Duration::from_secs(240), "{:?}", outcome.took);
 }
