@@ -1,5 +1,6 @@
 //! `rerun --failed`: the same index as if it had been one build, and no tag goes back.
 
+use archyard_tests::farm::finish;
 use archyard_tests::project::unique;
 use archyard_tests::{Farm, Project};
 use xtask::oci;
@@ -64,6 +65,26 @@ fn a_rerun_of_an_older_build_leaves_the_newer_ones_tag_alone() {
         oci::get_manifest(&farm.env.registry, &marker, published).is_ok(),
         "its index is there by digest"
     );
+}
+
+#[test]
+fn an_archive_is_completed_by_what_its_first_build_left() {
+    let farm = Farm::start(1);
+    let marker = unique("rerun-oci");
+    let (project, platforms) = fails_once(&farm, &marker);
+    let archive = project.join("image.tar");
+    let output = format!("type=oci,dest={}", archive.display());
+    farm.build(project.path(), &["--platform", &platforms, "-o", &output]).expect(1);
+    assert!(!archive.exists());
+    farm.run(&["rerun", "--failed", "-o", &output, &farm.newest_build().unwrap()]).expect(0);
+    let record = farm.show(&farm.newest_build().unwrap());
+    assert_eq!((&record["jobs"][0]["carried"], &record["jobs"][1]["carried"]), (&true.into(), &false.into()));
+    let from = format!("oci-archive:{}", archive.display());
+    let raw = finish(std::process::Command::new("skopeo").args(["inspect", "--raw", &from])).expect(0).stdout;
+    let index: serde_json::Value = serde_json::from_str(&raw).unwrap();
+    assert_eq!(index["manifests"].as_array().unwrap().len(), 2, "{index:#}");
+    let copy = format!("dir:{}", project.join("copy").display());
+    finish(std::process::Command::new("skopeo").args(["copy", "--all", &from, &copy])).expect(0);
 }
 
 #[test]
