@@ -161,6 +161,15 @@ pub fn delete_manifest(registry: &str, repository: &str, digest: &str) -> Result
     expect(202, &url, http::agent().delete(&url).call()?).map(drop)
 }
 
+/// Whether anything was ever sent to a repository.
+///
+/// # Errors
+/// When the registry does not answer.
+pub fn is_known(registry: &str, repository: &str) -> Result<bool> {
+    let url = format!("http://{registry}/v2/{repository}/tags/list");
+    Ok(http::agent().get(&url).call()?.status() != 404)
+}
+
 /// The tags of a repository, sorted; none when there is no such repository.
 ///
 /// # Errors

@@ -128,8 +128,11 @@ fn a_worker_whose_engine_was_never_there_says_so_and_builds_when_it_comes() {
     assert!(told.contains(socket), "{told:?} does not name {socket}");
     let project = Project::new(&format!("FROM scratch\nCOPY Dockerfile /{}\n", unique("late")));
     let out = tempfile::tempdir().unwrap();
-    let mut client =
-        farm.start_build(project.path(), &["--platform", &farm.env.native[0].to_string()], out.path());
+    let mut client = farm.start_build(
+        project.path(),
+        &["--data-only", "--platform", &farm.env.native[0].to_string()],
+        out.path(),
+    );
     wait_for("the build is accepted", PATIENCE, || farm.newest_build());
     env.restart_engine(0).unwrap();
     assert_eq!(client.wait().unwrap().code(), Some(0), "{}", farm.logs());

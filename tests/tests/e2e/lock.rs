@@ -78,7 +78,7 @@ fn arguments_are_put_in_and_every_kind_of_base_is_locked() {
     ));
     farm.build(
         project.path(),
-        &["--platform", &platform.to_string(), "--build-arg", &format!("NAME={repository}")],
+        &["--data-only", "--platform", &platform.to_string(), "--build-arg", &format!("NAME={repository}")],
     )
     .expect(0);
     let record = farm.show(&farm.newest_build().unwrap());

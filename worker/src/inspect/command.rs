@@ -242,7 +242,8 @@ impl<'a> Lookup<'a> {
         let may_be_built_in = matches!(fault.problem, Problem::NotFound { path: Some(_) });
         // Shells run a text without #! themselves.
         let is_text = matches!(fault.problem, Problem::NoProgram(_));
-        (!is_text && !(may_be_built_in && self.is_busybox(shell))).then(|| fault.message())
+        let says_little = is_text || (may_be_built_in && self.is_busybox(shell));
+        (!says_little).then(|| fault.message())
     }
 
     fn is_busybox(&self, id: Id) -> bool {

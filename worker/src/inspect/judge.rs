@@ -60,10 +60,18 @@ pub fn judge(config: &Config, tree: &Tree, job: &Job<'_>) -> Result<Verdict, Fai
     let words = if job.only_files { Vec::new() } else { config.words() };
     let mut own = None;
     if !words.is_empty() {
-        let program = Lookup::new(tree, config, job.platform).run(&words);
-        let program = program.map_err(|fault| of_fault(&fault, config, job))?;
-        own = Some(program.id);
-        verdict.note(program, config, tree, job);
+        match Lookup::new(tree, config, job.platform).run(&words) {
+            Ok(program) => {
+                own = Some(program.id);
+                verdict.note(program, config, tree, job);
+            }
+            // A base's command, most likely: who said so does not mean to run it.
+            Err(fault) if job.checks.data_only => {
+                let layer = fault.layer.map(|layer| job.written.layer(config, layer));
+                verdict.warn(fault.message(), layer.or_else(|| job.written.command(config)));
+            }
+            Err(fault) => return Err(of_fault(&fault, config, job)),
+        }
     } else if !job.only_files && !job.checks.data_only {
         return Err(failure(
             "no_command",

@@ -140,9 +140,8 @@ fn lay(lower: &Model, entries: &[Entry]) -> Model {
         }
     }
     for (path, thing) in own {
-        if thing != Thing::Folder {
-            remove_below(&mut model, &path);
-        } else if model.get(&path).is_some_and(|below| *below != Thing::Folder) {
+        let was_folder = model.get(&path).is_none_or(|below| *below == Thing::Folder);
+        if thing != Thing::Folder || !was_folder {
             remove_below(&mut model, &path);
         }
         model.insert(path, thing);

@@ -47,7 +47,7 @@ pub(super) fn env(argument: &[u8]) -> Env<'_> {
     if words.iter().any(|byte| matches!(byte, b'"' | b'\'' | b'\\' | b'$' | b'#')) {
         return Env::Unknown;
     }
-    let mut words = words.split(|byte| byte.is_ascii_whitespace()).filter(|word| !word.is_empty());
+    let mut words = words.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
     // Assignments come first; one of PATH changes where it looks.
     let program = words.find(|word| !word.contains(&b'=') || word.starts_with(b"PATH=") || word[0] == b'-');
     match program {

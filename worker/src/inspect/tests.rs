@@ -292,6 +292,10 @@ fn an_image_that_runs_nothing_says_so() {
     fails(&[], &layers, "no_command", &["CMD", "ENTRYPOINT", "--data-only", "linux/amd64"]);
     let checks = Checks { data_only: true, ..Checks::default() };
     assert_eq!(judged(running(&[]), &layers, &checks).unwrap(), Verdict::default());
+    // What it names all the same is looked at, but nobody means to run it.
+    let verdict = judged(running(&["/nope"]), &layers, &checks).unwrap();
+    assert!(verdict.warnings[0].message.contains("\"/nope\" is not in the image"), "{verdict:?}");
+    assert_eq!(verdict.inspection.command, None);
 }
 
 #[test]

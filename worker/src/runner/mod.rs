@@ -6,6 +6,7 @@
 //! builds. It does not decide whether its attempt is tried again, and it is never asked for anything.
 
 mod handover;
+mod inspect;
 mod log;
 mod order;
 mod phases;

@@ -1,6 +1,5 @@
-//! What an attempt does, in order: bring the context, build, hand over.
+//! What an attempt does, in order: bring the context, build, inspect, smoke-test, hand over.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use archyard_model::{Failure, FailureClass, ImageResult, Output, limits};
@@ -8,6 +7,7 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use super::handover;
+use super::inspect;
 use super::log::Log;
 use super::order::Order;
 use super::pins::pinned;
@@ -32,7 +32,7 @@ pub(super) async fn run(
     let images = Images::open(&order.layout).in_use().await?;
 
     log.phase("build", order.engine.clone()).await;
-    let request = request(order, dockerfile, credentials.clone());
+    let request = request(order, dockerfile.clone(), credentials.clone());
     let context = Arc::new(context);
     // The Engine has enough to do before it asks for the context's files.
     let read = async { context.read().await.map_err(CacheError::into_failure) };
@@ -42,8 +42,8 @@ pub(super) async fn run(
     images.keep(built.image);
     tracing::info!(image = %built.image, steps = built.steps, cached = built.cached_steps, "built");
 
-    let labels = labels(&engine, &built).await?;
-    let smoke = smoke::run(order, &engine, built.image, &labels, log, cancel).await?;
+    let inspected = inspect::run(order, &engine, built.image, &dockerfile, log, cancel).await?;
+    let smoke = smoke::run(order, &engine, built.image, &inspected.labels, log, cancel).await?;
     let image = match order.spec.output {
         Output::Check => {
             let config_digest = Some(built.config.unwrap_or(built.image));
@@ -57,16 +57,7 @@ pub(super) async fn run(
     };
     // To free many thousand entries takes a while, and nobody is to wait for it.
     drop(tokio::task::spawn_blocking(move || drop(context)));
-    Ok(ImageResult { smoke, ..image? })
-}
-
-/// Those of the image.
-async fn labels(engine: &DockerEngine, built: &Built) -> Result<BTreeMap<String, String>, Failure> {
-    let described = engine
-        .describe(built.image)
-        .await
-        .map_err(|error| Failure::new(FailureClass::Infrastructure, "engine_failed", error.to_string()))?;
-    Ok(described.labels)
+    Ok(ImageResult { inspection: Some(inspected.inspection), smoke, ..image? })
 }
 
 /// The Dockerfile as its user wrote it, and the context.
