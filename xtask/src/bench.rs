@@ -3,6 +3,8 @@
 //! Each figure is a median of runs that take turns with their baseline, so that a machine whose speed drifts
 //! is unfair to neither; what is claimed is the ratio. Nothing is compared with figures of another run.
 
+mod inspect;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -25,9 +27,11 @@ use crate::workspace;
 pub struct Figure {
     /// What was measured.
     pub name: &'static str,
-    /// Median, in seconds.
+    /// Of `value` and `baseline`.
+    pub unit: &'static str,
+    /// Median.
     pub value: f64,
-    /// Median of what it is compared with, in seconds.
+    /// Median of what it is compared with.
     pub baseline: f64,
     /// Median of the ratios of neighbouring runs.
     pub ratio: f64,
@@ -40,6 +44,7 @@ impl Figure {
         let seconds = |of: fn(&(Duration, Duration)) -> f64| median(pairs.iter().map(of).collect());
         Self {
             name,
+            unit: "s",
             value: seconds(|(ours, _)| ours.as_secs_f64()),
             baseline: seconds(|(_, theirs)| theirs.as_secs_f64()),
             ratio: seconds(|(ours, theirs)| ours.as_secs_f64() / theirs.as_secs_f64()),
@@ -57,18 +62,19 @@ impl Figure {
         if as_json {
             println!(
                 "{}",
-                json!({ "name": self.name, "value": self.value, "unit": "s", "baseline": self.baseline,
+                json!({ "name": self.name, "value": self.value, "unit": self.unit, "baseline": self.baseline,
                         "ratio": self.ratio, "goal": self.goal, "holds": self.holds() })
             );
         } else {
             println!(
-                "{:<28} {:>8.3} s   baseline {:>8.3} s   ratio {:>5.2}   goal {:>4.2}   {}",
+                "{:<28} {:>8.3} {unit:<3} baseline {:>8.3} {unit:<3} ratio {:>5.2}   goal {:>4.2}   {}",
                 self.name,
                 self.value,
                 self.baseline,
                 self.ratio,
                 self.goal,
-                if self.holds() { "holds" } else { "MISSED" }
+                if self.holds() { "holds" } else { "MISSED" },
+                unit = self.unit
             );
         }
     }
@@ -113,11 +119,14 @@ pub fn bench(as_json: bool, runs: usize, install: bool) -> Result<()> {
 
 fn measure(env: &Env, runs: usize) -> Result<Vec<Figure>> {
     let bench = Bench::new(env)?;
+    let [cost, memory] = inspect::figures(&bench, env, runs.min(3))?;
     Ok(vec![
         bench.small("small context, cached", runs, &[], 0.9)?,
         bench.small("small context, cold", runs, &["--no-cache"], 1.0)?,
         bench.unchanged_tree(runs)?,
         bench.two_platforms(runs.div_ceil(2))?,
+        cost,
+        memory,
     ])
 }
 
