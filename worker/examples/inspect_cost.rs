@@ -2,7 +2,8 @@
 //! this against an Engine that has one.
 //!
 //! `inspect_cost ENGINE IMAGE REPOSITORY RUNS` prints a JSON line for each run: seconds spent in inspection alone,
-//! seconds of the whole push with nothing known before, and this process' peak memory so far.
+//! seconds of the rest of the push with nothing known before, seconds of inspecting once all is known, and this
+//! process' peak memory so far.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -87,13 +88,14 @@ fn main() {
     for run in 0..runs.parse().unwrap() {
         let repository = format!("{repository}-{run}");
         let measured = measure(engine, image.parse().unwrap(), &repository);
-        let (inspect, push) = runtime.block_on(measured);
-        let (inspect, push) = (inspect.as_secs_f64(), push.as_secs_f64());
-        println!("{}", serde_json::json!({ "inspect": inspect, "push": push, "peak_kib": peak_kib() }));
+        let [inspect, push, known] = runtime.block_on(measured).map(|time| time.as_secs_f64());
+        let measured =
+            serde_json::json!({ "inspect": inspect, "push": push, "known": known, "peak_kib": peak_kib() });
+        println!("{measured}");
     }
 }
 
-async fn measure(engine: &str, image: Sha256, repository: &str) -> (Duration, Duration) {
+async fn measure(engine: &str, image: Sha256, repository: &str) -> [Duration; 3] {
     let folder = tempfile::tempdir().unwrap();
     let layer_cache = folder.path().join("layers");
     let store = Store::open(folder.path().join("inspected")).unwrap();
@@ -122,7 +124,8 @@ async fn measure(engine: &str, image: Sha256, repository: &str) -> (Duration, Du
     let job = Job { platform: &platform, checks: &Checks::default(), only_files: false, written };
     judge(&config, &tree, &job).unwrap();
     drop(tree);
-    timed.add(judging.elapsed());
+    let known = judging.elapsed();
+    timed.add(known);
     let request = PushRequest {
         image,
         repositories: vec![repository.to_owned()],
@@ -135,7 +138,7 @@ async fn measure(engine: &str, image: Sha256, repository: &str) -> (Duration, Du
     engine.push(request, progress, CancellationToken::new()).await.unwrap();
     let whole = started.elapsed();
     let inspect = Duration::from_nanos(timed.nanos.load(Ordering::Relaxed));
-    (inspect, whole - inspect)
+    [inspect, whole - inspect, known]
 }
 
 /// The most memory that this process ever had resident.
