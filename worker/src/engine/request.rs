@@ -186,9 +186,6 @@ pub struct ImageConfig {
     pub shell: Vec<String>,
     /// Its layers, from the lowest.
     pub diff_ids: Vec<Sha256>,
-    /// What each instruction was, from the first. Some made no layer; the config itself says which. Empty where the
-    /// Engine does not tell: of another platform's image, with the containerd store.
-    pub history: Vec<String>,
 }
 
 #[cfg(test)]

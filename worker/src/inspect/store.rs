@@ -7,6 +7,7 @@
 //! ```text
 //! indexes/HEX    by diff id: an `Index`
 //! configs/HEX    by what the Engine calls an image: its config
+//! answers/HEX    by a question about an image: what was found, in words of whoever asked
 //! tmp/           what is being written
 //! ```
 
@@ -22,7 +23,10 @@ use super::index::Index;
 
 const INDEXES: &str = "indexes";
 const CONFIGS: &str = "configs";
+const ANSWERS: &str = "answers";
 const TMP: &str = "tmp";
+/// One answer in 64 is followed by a cleaning.
+const SHRINKING: u8 = 4;
 const CHECKSUM_BYTES: usize = blake3::OUT_LEN;
 /// What a killed runner was writing is dropped after this.
 const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
@@ -40,7 +44,7 @@ impl Store {
     /// When the disk refuses.
     pub fn open(root: impl Into<PathBuf>) -> io::Result<Self> {
         let root = root.into();
-        for folder in [INDEXES, CONFIGS, TMP] {
+        for folder in [INDEXES, CONFIGS, ANSWERS, TMP] {
             fs::create_dir_all(root.join(folder))?;
         }
         Ok(Self { root })
@@ -80,12 +84,26 @@ impl Store {
         self.write(CONFIGS, image, config)
     }
 
+    /// What was found when this was asked before, where that is known.
+    pub fn answer(&self, question: Sha256) -> Option<Vec<u8>> {
+        self.read(ANSWERS, question)
+    }
+
+    /// Remembers what was found; every so often also [`shrink`](Self::shrink)s, for nothing else may be kept.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn keep_answer(&self, question: Sha256, answer: &[u8]) -> io::Result<()> {
+        self.write(ANSWERS, question, answer)?;
+        if question.as_bytes()[0] < SHRINKING { self.shrink() } else { Ok(()) }
+    }
+
     /// Drops the longest unused, until what is kept is within its limits.
     ///
     /// # Errors
     /// When the disk refuses.
     pub fn shrink(&self) -> io::Result<()> {
-        for folder in [INDEXES, CONFIGS] {
+        for folder in [INDEXES, CONFIGS, ANSWERS] {
             shrink(&self.root.join(folder), limits::INSPECT_KEPT_BYTES, limits::INSPECT_KEPT)?;
         }
         let now = SystemTime::now();

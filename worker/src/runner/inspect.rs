@@ -1,7 +1,7 @@
 //! Inspection: the image that was just built has to be what its job asked for, before anybody gets it.
 //!
-//! The judgement is [`crate::inspect`]'s; here is how it comes to know the image. An image that was seen before is
-//! known whole, and the Engine is not even asked. Of another one the Engine tells the layers, and when all of them
+//! The judgement is [`crate::inspect`]'s; here is how it comes to know the image. What passed before is let pass. Else
+//! an image that was seen before is known whole, and the Engine is not even asked. Of another one the Engine tells the layers, and when all of them
 //! are known that is enough. Only else the image is taken out, and then in the one pass that compresses it for a
 //! registry, where it is to go to one.
 
@@ -19,8 +19,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::log::Log;
 use super::order::Order;
+use super::passed::{self, Passed};
 use crate::engine::{Engine, ImageConfig, LayerObserver, Observer, PushError, TakeRequest};
-use crate::inspect::{Config, Index, Job, MergeError, Step, Store, Tree, Verdict, Written, judge};
+use crate::inspect::{Config, Index, Job, MergeError, Store, Tree, Verdict, Written, judge};
 
 /// An image that passed.
 #[derive(Debug, Default)]
@@ -40,17 +41,26 @@ pub(super) async fn run(
     cancel: &CancellationToken,
 ) -> Result<Inspected, Failure> {
     let store = Store::open(order.layout.inspected()).map_err(|error| disk(&error))?;
-    let inspecting = Inspecting { order, engine, image, written, store, log, cancel };
     log.phase("inspect", order.spec.platform.to_string()).await;
-    let (config, verdict) = inspecting.verdict().await?;
-    for warning in verdict.warnings {
+    let question = passed::question(&order.spec, image);
+    let passed = match Passed::known(&store, question) {
+        Some(passed) => passed,
+        None => {
+            let inspecting = Inspecting { order, engine, image, written, store: store.clone(), log, cancel };
+            let (config, Verdict { inspection, warnings }) = inspecting.verdict().await?;
+            let passed = Passed { inspection, warnings, labels: config.labels };
+            passed.keep(&store, question).map_err(|error| disk(&error))?;
+            passed
+        }
+    };
+    for warning in passed.warnings {
         let line = warning.line.unwrap_or_default();
         let frame = Warning { message: warning.message, line, ..Warning::default() };
         let frame = LogFrame { at: Some(SystemTime::now().into()), frame: Some(Frame::Warning(frame)) };
         // Nobody writes the log any more: the attempt is over anyway.
         log.sender().send(frame).await.ok();
     }
-    Ok(Inspected { inspection: verdict.inspection, labels: config.labels })
+    Ok(Inspected { inspection: passed.inspection, labels: passed.labels })
 }
 
 struct Inspecting<'a, E> {
@@ -162,7 +172,6 @@ impl<E: Engine> Inspecting<'_, E> {
 }
 
 fn of_description(described: ImageConfig) -> Config {
-    let step = |created_by| Step { created_by, has_layer: false };
     Config {
         os: described.os,
         architecture: described.architecture,
@@ -173,7 +182,7 @@ fn of_description(described: ImageConfig) -> Config {
         working_dir: described.working_dir,
         labels: described.labels,
         diff_ids: described.diff_ids,
-        steps: described.history.into_iter().map(step).collect(),
+        steps: Vec::new(),
     }
 }
 

@@ -9,6 +9,7 @@ mod handover;
 mod inspect;
 mod log;
 mod order;
+mod passed;
 mod phases;
 mod pins;
 mod signals;
