@@ -91,8 +91,8 @@ impl Scheduler {
         let views = Arc::new(Views::open(data_dir)?);
         let credentials = Arc::new(Credentials::default());
         let registries = Arc::new(Registries::new(config.insecure_registries.clone()));
-        let ahead = Arc::new(Ahead::default());
         let (tasks, stopping) = (TaskTracker::new(), CancellationToken::new());
+        let ahead = Arc::new(Ahead::new(tasks.clone(), stopping.clone()));
         let hands = Hands {
             tasks: tasks.clone(),
             runtime: tokio::runtime::Handle::current(),
