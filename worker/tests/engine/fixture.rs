@@ -205,6 +205,7 @@ pub(crate) fn request(dockerfile: &str) -> BuildRequest {
     BuildRequest {
         build_ref: unique("build"),
         platform: "linux/amd64".parse().unwrap(),
+        cross: false,
         dockerfile: dockerfile.to_owned().into(),
         pins: Vec::new(),
         written: dockerfile.to_owned().into(),
