@@ -29,6 +29,8 @@ impl Podman {
             .arg(dir.path().join("root"))
             .arg("--runroot")
             .arg(dir.path().join("run"))
+            // The overlay driver leaves a mount behind.
+            .args(["--storage-driver", "vfs"])
             .args(["system", "service", "--time", "0"])
             .arg(format!("unix://{}", socket.display()))
             .stdin(Stdio::null())
