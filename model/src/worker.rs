@@ -8,6 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Invalid, Platform, WorkerName};
 
+/// The version of what workers and schedulers say to each other. Raised when a worker of before would do less than a
+/// job asks for without saying so: one of version 1 inspects nothing and runs no smoke test.
+pub const PROTOCOL: u32 = 2;
+
 /// A trust level: strangers' pull requests never meet trusted caches or secrets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -11,6 +11,7 @@ use super::plan::{
 use super::{
     at_most, lock_from_proto, lock_to_proto, platform_from_proto, platform_to_proto, required, text_at_most,
 };
+use crate::worker::PROTOCOL;
 use crate::{
     AnnotationLevel, Base, Blake3, Checks, ContextRef, Invalid, Lock, Output, Plan, Platform, Pool,
     ProjectName, WorkerOffer, limits,
@@ -192,8 +193,8 @@ pub fn offer_to_proto(offer: &WorkerOffer) -> proto::Hello {
         name: offer.name.to_string(),
         boot_id: offer.boot_id.clone(),
         session_id: offer.session_id.clone(),
-        protocol_min: 1,
-        protocol_max: 1,
+        protocol_min: PROTOCOL,
+        protocol_max: PROTOCOL,
         platforms: offer.platforms.iter().map(platform_to_proto).collect(),
         emulated: offer.emulated.iter().map(platform_to_proto).collect(),
         slots: offer.slots,
@@ -209,11 +210,11 @@ pub fn offer_to_proto(offer: &WorkerOffer) -> proto::Hello {
 
 /// A worker's offer from its Hello.
 pub fn offer_from_proto(message: &proto::Hello) -> Result<WorkerOffer, Invalid> {
-    if message.protocol_min > 1 || message.protocol_max < 1 {
+    if message.protocol_min > PROTOCOL || message.protocol_max < PROTOCOL {
         return Err(Invalid::new(
             "hello.protocol_min",
             format!("{}..{}", message.protocol_min, message.protocol_max),
-            "this scheduler speaks protocol 1; upgrade the older of the two",
+            format!("this scheduler speaks protocol {PROTOCOL}; upgrade the older of the two"),
         ));
     }
     if message.slots == 0 || message.slots > limits::WORKER_SLOTS {

@@ -6,6 +6,7 @@ use archyard_model::convert::{
     attempt_from_proto, attempt_to_proto, failure_from_proto, image_from_proto, offer_from_proto,
     spec_to_proto,
 };
+use archyard_model::worker::PROTOCOL;
 use archyard_model::{AttemptId, Invalid, Principal, WorkerOffer, limits};
 use archyard_proto::v1 as proto;
 use proto::scheduler_message::Message as Down;
@@ -22,8 +23,6 @@ use super::stream::{Gone, Sink, Stream, fed_by};
 use crate::core::{ConnectionId, Downstream, RunningAttempt};
 use crate::driver::{Messages, WorkerInput};
 
-/// The one version of the protocol that this scheduler speaks.
-pub(super) const PROTOCOL: u32 = 1;
 /// How long a worker may take to say Hello.
 const HELLO_PATIENCE: Duration = Duration::from_secs(10);
 /// Messages that wait for a slow worker; more are merged in the driver's mailbox.

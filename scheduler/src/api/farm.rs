@@ -1,6 +1,7 @@
 //! FarmService: the workers, and what the scheduler is.
 
 use archyard_model::convert::{attempt_to_proto, platform_to_proto, time_to_proto};
+use archyard_model::worker::PROTOCOL;
 use archyard_model::{Invalid, WorkerName};
 use archyard_proto::v1 as proto;
 use jiff::Timestamp;
@@ -8,7 +9,6 @@ use proto::farm_service_server::FarmService;
 use tonic::{Request, Response, Status, async_trait};
 
 use super::Shared;
-use super::control::PROTOCOL;
 use super::shared::caller;
 use super::status::IntoStatus;
 use crate::driver::{WorkerState, WorkerView};

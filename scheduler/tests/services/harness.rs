@@ -196,8 +196,8 @@ pub(crate) fn hello(name: &str) -> proto::Hello {
         name: name.to_owned(),
         boot_id: "boot".to_owned(),
         session_id: format!("session-of-{name}"),
-        protocol_min: 1,
-        protocol_max: 1,
+        protocol_min: 2,
+        protocol_max: 2,
         platforms: vec![proto::Platform {
             os: "linux".to_owned(),
             architecture: "amd64".to_owned(),

@@ -16,7 +16,7 @@ async fn a_worker_is_welcomed_listed_and_drained() {
     let mut worker = Worker::join(farm.channel(), hello("w1")).await.unwrap();
     assert_eq!(
         (worker.welcome.protocol, worker.welcome.heartbeat_ms, worker.welcome.lease_ms),
-        (1, 2_000, 30_000)
+        (2, 2_000, 30_000)
     );
     worker.say(Up::Heartbeat(proto::Heartbeat { sequence: 7, ..Default::default() })).await;
     assert!(matches!(worker.next().await.unwrap(), Some(Down::HeartbeatAck(ack)) if ack.sequence == 7));
@@ -43,7 +43,7 @@ async fn what_the_farm_is() {
     let farm = Farm::start().await;
     farm.submit("r1", &["linux/amd64"]).await;
     let about = farm.farm().get_farm(proto::GetFarmRequest {}).await.unwrap().into_inner();
-    assert_eq!((about.protocol, about.principal.as_str()), (1, "local"));
+    assert_eq!((about.protocol, about.principal.as_str()), (2, "local"));
     assert_eq!(about.version, env!("CARGO_PKG_VERSION"));
 }
 
@@ -117,7 +117,13 @@ async fn a_hello_that_makes_no_sense_is_refused() {
     let base = hello("w1");
     for (hello, code, remedy) in [
         (
-            proto::Hello { protocol_min: 2, protocol_max: 3, ..base.clone() },
+            proto::Hello { protocol_min: 3, protocol_max: 4, ..base.clone() },
+            Code::FailedPrecondition,
+            "upgrade",
+        ),
+        // One that would inspect nothing, and not say so.
+        (
+            proto::Hello { protocol_min: 1, protocol_max: 1, ..base.clone() },
             Code::FailedPrecondition,
             "upgrade",
         ),

@@ -140,7 +140,7 @@ impl Scheduler {
 /// Adopts everything. Five heartbeats without an answer end a connection: tests may be busy for that long.
 pub(crate) fn adopt_all(hello: &proto::Hello) -> proto::Welcome {
     let adopt = hello.running.iter().filter_map(|running| running.attempt.clone()).collect();
-    proto::Welcome { protocol: 1, adopt, heartbeat_ms: 2_000, lease_ms: 5_000, ..Default::default() }
+    proto::Welcome { protocol: 2, adopt, heartbeat_ms: 2_000, lease_ms: 5_000, ..Default::default() }
 }
 
 impl Control {

@@ -1,6 +1,8 @@
 //! What workers say of leases and attempts, and what silence about them means.
 
-use archyard_model::{AttemptId, Failure, FailureClass, ImageResult, JobState, Output, WorkerName, limits};
+use archyard_model::{
+    AttemptId, Failure, FailureClass, ImageResult, JobState, Output, SmokeOutcome, WorkerName, limits,
+};
 
 use super::workers::connected;
 use crate::core::build::{Build, Job};
@@ -133,6 +135,14 @@ fn complete(build: &Build, image: ImageResult) -> Result<ImageResult, Failure> {
             FailureClass::Infrastructure,
             "result_incomplete",
             "the worker reported success and named no pushed manifest; upgrade it",
+        ));
+    }
+    // One that says nothing of them was not asked by a worker that knows them.
+    if !build.plan.checks.smoke_tests.is_empty() && image.smoke == SmokeOutcome::NotAsked {
+        return Err(Failure::new(
+            FailureClass::Infrastructure,
+            "result_incomplete",
+            "the worker reported success and said nothing of the smoke tests; upgrade it",
         ));
     }
     if build.plan.output.returns() && !is_whole(build.plan.output, &image) {
