@@ -67,7 +67,7 @@ impl Figure {
             );
         } else {
             println!(
-                "{:<28} {:>8.3} {unit:<3} baseline {:>8.3} {unit:<3} ratio {:>5.2}   goal {:>4.2}   {}",
+                "{:<28} {:>8.3} {unit:<3} baseline {:>8.3} {unit:<3} ratio {:>6.3}  goal {:>4.2}   {}",
                 self.name,
                 self.value,
                 self.baseline,
