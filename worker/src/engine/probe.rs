@@ -148,9 +148,10 @@ pub(super) async fn probe(engine: &DockerEngine) -> Result<Probe, ProbeError> {
 
 /// Finds out whether it is a Docker Engine at all; see [`DockerEngine::identify`].
 pub(super) async fn identify(engine: &DockerEngine) -> Result<(), EngineError> {
-    match tokio::time::timeout(GLANCE, engine.api()?.version()).await {
+    // Away, not even its socket there, hung or at fault: a probe says so, and says so again.
+    let Ok(api) = engine.api() else { return Ok(()) };
+    match tokio::time::timeout(GLANCE, api.version()).await {
         Ok(Ok(version)) => refuse_podman(&engine.endpoint(), &version),
-        // Away, hung or at fault: a probe says so, and says so again.
         Ok(Err(_)) | Err(_) => Ok(()),
     }
 }

@@ -79,7 +79,7 @@ async fn a_context_crosses_the_network_once() {
     let (result, frames) = run(&mut farm, &spec).await;
     assert_eq!(result.failure, None);
     assert!(result.image.unwrap().config_digest.starts_with("sha256:"));
-    assert_eq!(phases(&frames), ["context", "build"]);
+    assert_eq!(phases(&frames), ["context", "build", "inspect"]);
     let said = output(&frames);
     assert!(said.contains("alpha") && said.contains("3000000") && said.contains(&unique), "{said}");
     // The Dockerfile, the manifest, two distinct files.
@@ -106,7 +106,7 @@ async fn what_is_pushed_is_told_by_digest() {
     let image = result.image.unwrap_or_else(|| panic!("{:?}", result.failure));
     assert!(image.manifest_digest.starts_with("sha256:") && image.manifest_bytes > 0);
     assert_eq!(image.media_type, "application/vnd.oci.image.manifest.v1+json");
-    assert_eq!(phases(&frames), ["context", "build", "push"]);
+    assert_eq!(phases(&frames), ["context", "build", "inspect", "push"]);
 }
 
 #[tokio::test]
