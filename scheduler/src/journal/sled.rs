@@ -6,6 +6,8 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::chunk::{self, Joiner};
 use super::generations::{Generations, sync_files, sync_folder};
@@ -19,6 +21,10 @@ const RESERVE_BYTES: u64 = 16 * 1024 * 1024;
 const SNAPSHOT_BYTES: u64 = 64 * 1024 * 1024;
 /// The store's page cache: the journal is read once, at the start.
 const CACHE_BYTES: u64 = 32 * 1024 * 1024;
+
+/// A closed store keeps its lock until its last thread has let go of it.
+const RELEASE_PATIENCE: Duration = Duration::from_secs(5);
+const RELEASE_RETRY: Duration = Duration::from_millis(5);
 
 /// A journal in a folder.
 #[derive(Debug)]
@@ -121,12 +127,8 @@ impl Store {
     }
 
     fn open(path: &Path, witnessed: u64) -> Result<Self, Error> {
-        let db = sled::Config::new()
-            .path(path)
-            .cache_capacity(CACHE_BYTES)
-            .flush_every_ms(None)
-            .open()
-            .map_err(|error| Error::sled(path, error))?;
+        let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
+        let db = open_released(&config).map_err(|error| Error::sled(path, error))?;
         let file_path = path.join("db");
         let file = File::open(&file_path).map_err(|error| Error::io(&file_path, error))?;
         let last = db.last().map_err(|error| Error::sled(path, error))?;
@@ -244,6 +246,24 @@ fn room(path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
+/// Opens a store; waits for whoever has just closed it. Nobody else can have it: the scheduler's folder is locked.
+fn open_released(config: &sled::Config) -> sled::Result<sled::Db> {
+    let deadline = Instant::now() + RELEASE_PATIENCE;
+    loop {
+        match config.open() {
+            Err(sled::Error::Io(error)) if is_locked(&error) && Instant::now() < deadline => {
+                thread::sleep(RELEASE_RETRY);
+            }
+            opened => return opened,
+        }
+    }
+}
+
+/// The store wraps the system's error in words.
+fn is_locked(error: &std::io::Error) -> bool {
+    error.to_string().contains("could not acquire lock")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -280,6 +300,20 @@ mod tests {
         }
         assert_eq!(read(&mut journal), expected);
         assert!(journal.store.has_no_blobs());
+    }
+
+    #[test]
+    fn a_store_that_is_just_being_closed_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = sled::Config::new().path(folder.path()).flush_every_ms(None);
+        let held = config.open().unwrap();
+        assert!(matches!(config.open(), Err(sled::Error::Io(error)) if is_locked(&error)));
+        let closing = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(50));
+            drop(held);
+        });
+        assert!(open_released(&config).is_ok());
+        closing.join().unwrap();
     }
 
     #[test]
