@@ -196,6 +196,19 @@ impl OwnRegistry {
         Ok(own)
     }
 
+    /// How many uploads of a blob were begun, by its own log of requests.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn uploads(&self) -> Result<usize> {
+        let path = self.registry.log();
+        let log = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(log
+            .lines()
+            .filter(|line| line.contains("\"POST /v2/") && line.contains("/blobs/uploads/"))
+            .count())
+    }
+
     /// Ends it as a crash would.
     pub fn kill(&mut self) {
         self.registry.kill();

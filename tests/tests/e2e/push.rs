@@ -7,6 +7,7 @@ use archyard_tests::project::unique;
 use archyard_tests::{Farm, Project};
 use serde_json::Value;
 use xtask::oci;
+use xtask::registry::OwnRegistry;
 
 use crate::check::native;
 
@@ -146,4 +147,24 @@ fn nothing_is_published_when_one_platform_fails() {
         oci::tags(&farm.env.registry, &repository).map_or(true, |tags| tags.is_empty()),
         "a tag was published"
     );
+}
+
+#[test]
+fn of_an_image_that_changed_a_little_only_that_is_sent() {
+    let registry = OwnRegistry::open().unwrap();
+    let farm = Farm::start(1);
+    let name = format!("{}/{}:v1", registry.address, unique("little"));
+    let project = Project::new("FROM BASE\nCOPY large /large\nCOPY small /small\n");
+    project.write("large", unique("large").repeat(50_000).as_bytes());
+    let push = |small: &str| {
+        project.write("small", unique(small).as_bytes());
+        let platform = farm.env.native[0].to_string();
+        farm.build(project.path(), &["--platform", &platform, "--push", "-t", &name]).expect(0);
+        registry.uploads().unwrap()
+    };
+    let first = push("one");
+    // The base's layer, both files, the config.
+    assert_eq!(first, 4);
+    // The layer of the small one, and the config that names it.
+    assert_eq!(push("two") - first, 2);
 }
