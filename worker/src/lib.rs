@@ -14,6 +14,7 @@ mod excerpt;
 pub mod handover;
 mod images;
 pub mod inspect;
+mod kept;
 pub mod layout;
 mod lock;
 mod machine;

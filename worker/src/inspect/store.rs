@@ -11,15 +11,16 @@
 //! tmp/           what is being written
 //! ```
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use archyard_model::{Sha256, limits};
 use tempfile::NamedTempFile;
 
 use super::index::Index;
+use crate::kept::{drop_oldest, list, remove, touch};
 
 const INDEXES: &str = "indexes";
 const CONFIGS: &str = "configs";
@@ -104,7 +105,7 @@ impl Store {
     /// When the disk refuses.
     pub fn shrink(&self) -> io::Result<()> {
         for folder in [INDEXES, CONFIGS, ANSWERS] {
-            shrink(&self.root.join(folder), limits::INSPECT_KEPT_BYTES, limits::INSPECT_KEPT)?;
+            drop_oldest(&self.root.join(folder), limits::INSPECT_KEPT_BYTES, limits::INSPECT_KEPT)?;
         }
         let now = SystemTime::now();
         for file in list(&self.root.join(TMP))? {
@@ -124,8 +125,7 @@ impl Store {
             return None;
         }
         bytes.drain(..CHECKSUM_BYTES);
-        // Where that fails it is only dropped sooner.
-        File::open(&path).and_then(|file| file.set_modified(SystemTime::now())).ok();
+        touch(&path);
         Some(bytes)
     }
 
@@ -142,44 +142,10 @@ impl Store {
     }
 }
 
-struct Kept {
-    path: PathBuf,
-    size_bytes: u64,
-    used: SystemTime,
-}
-
-fn list(folder: &Path) -> io::Result<Vec<Kept>> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        // Gone since it was listed: somebody else is cleaning too.
-        let Ok(metadata) = entry.metadata() else { continue };
-        files.push(Kept { path: entry.path(), size_bytes: metadata.len(), used: metadata.modified()? });
-    }
-    Ok(files)
-}
-
-fn shrink(folder: &Path, mut bytes: u64, count: usize) -> io::Result<()> {
-    let mut files = list(folder)?;
-    files.sort_by_key(|file| std::cmp::Reverse(file.used));
-    for (number, file) in files.iter().enumerate() {
-        match bytes.checked_sub(file.size_bytes).filter(|_| number < count) {
-            Some(left) => bytes = left,
-            None => remove(&file.path)?,
-        }
-    }
-    Ok(())
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::super::testing::{AMD64, Layer};
     use super::*;
 
@@ -216,7 +182,7 @@ mod tests {
         }
         let old = File::open(store.path(CONFIGS, id(1))).unwrap();
         old.set_modified(SystemTime::UNIX_EPOCH).unwrap();
-        shrink(&folder.path().join(CONFIGS), u64::MAX, 1).unwrap();
+        drop_oldest(&folder.path().join(CONFIGS), u64::MAX, 1).unwrap();
         assert_eq!((store.config(id(1)), store.config(id(2))), (None, Some(vec![2])));
         store.shrink().unwrap();
         assert_eq!(store.config(id(2)), Some(vec![2]));

@@ -24,6 +24,8 @@ use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 use tempfile::NamedTempFile;
 
+use crate::kept::{drop_oldest, list, remove, touch};
+
 /// Records of one kind that are kept; the longest unused go first.
 const RECORDS: usize = 16_384;
 /// Repositories remembered for one blob.
@@ -247,49 +249,6 @@ impl Cache {
 /// SHA-256 of bytes in memory.
 pub(super) fn sha256(bytes: &[u8]) -> Sha256 {
     Sha256::from_bytes(sha2::Sha256::digest(bytes).into())
-}
-
-struct Kept {
-    path: PathBuf,
-    size_bytes: u64,
-    used: SystemTime,
-}
-
-fn list(folder: &Path) -> io::Result<Vec<Kept>> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        // Gone since it was listed: somebody else is cleaning too.
-        let Ok(metadata) = entry.metadata() else { continue };
-        files.push(Kept { path: entry.path(), size_bytes: metadata.len(), used: metadata.modified()? });
-    }
-    Ok(files)
-}
-
-fn drop_oldest(folder: &Path, mut bytes: u64, mut count: usize) -> io::Result<()> {
-    let mut files = list(folder)?;
-    files.sort_by_key(|file| std::cmp::Reverse(file.used));
-    for file in files {
-        match (bytes.checked_sub(file.size_bytes), count.checked_sub(1)) {
-            (Some(left), Some(fewer)) => (bytes, count) = (left, fewer),
-            _ => remove(&file.path)?,
-        }
-    }
-    Ok(())
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
-/// Marks a file as used now. Where that fails it is only dropped sooner.
-fn touch(path: &Path) {
-    if let Ok(file) = File::open(path) {
-        file.set_modified(SystemTime::now()).ok();
-    }
 }
 
 #[cfg(test)]
