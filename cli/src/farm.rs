@@ -4,7 +4,7 @@
 //! than the one that was asked for.
 
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use archyard_net::{ClientTls, Endpoint, Error};
@@ -29,7 +29,7 @@ impl Farm {
     /// Connects to the farm that was named, or that listens at the default socket.
     pub(crate) async fn find(args: &FarmArgs) -> Result<Self> {
         match Self::known(args) {
-            Some(endpoint) => Self::connect(endpoint, args.tls_dir()).await,
+            Some(endpoint) => Self::connect(endpoint, args.tls_dir().map(Path::to_owned)).await,
             None => Err(Refusal::unavailable(nowhere())),
         }
     }
@@ -43,10 +43,10 @@ impl Farm {
     }
 
     /// Connects there.
-    pub(crate) async fn connect(endpoint: Endpoint, tls_dir: Option<&Path>) -> Result<Self> {
+    pub(crate) async fn connect(endpoint: Endpoint, tls_dir: Option<PathBuf>) -> Result<Self> {
         let tls = match tls_dir {
             Some(dir) if endpoint.needs_tls() => {
-                Some(ClientTls::from_dir(dir).map_err(|error| Refusal::usage(error.to_string()))?)
+                Some(ClientTls::from_dir(&dir).map_err(|error| Refusal::usage(error.to_string()))?)
             }
             _ => None,
         };

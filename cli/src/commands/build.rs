@@ -1,13 +1,15 @@
 //! `archyard build`: a plan, a farm, and the build's end as an exit code.
 
 use std::io::BufWriter;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use archyard_model::ProjectName;
 use archyard_plan::PlanRequest;
 use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::args::{FarmArgs, PatienceArgs};
 use crate::build::attend::Attend;
@@ -115,22 +117,29 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<Exit> {
     let destination = args.destination.chosen()?;
-    let prepared = prepare(&args.request(&destination))?;
-    args.files.check(&prepared.planned.plan)?;
+    let request = args.request(&destination);
     if args.print {
-        return print(&prepared);
+        return print(&args.checked(prepare(&request)?)?);
     }
     // A farm in this very process needs threads; without one they only wake each other.
     match Farm::known(&args.farm) {
         Some(endpoint) => runtime::small(async {
-            let farm = Farm::connect(endpoint, args.farm.tls_dir()).await?;
+            // A farm takes as long to answer as a small context to be read.
+            let farm = Farm::connect(endpoint, args.farm.tls_dir().map(Path::to_owned));
+            let farm = AbortOnDropHandle::new(tokio::spawn(farm));
+            let prepared = spawn_blocking(move || prepare(&request)).await.context("planning broke off")?;
+            let prepared = args.checked(prepared?)?;
+            let farm = farm.await.context("connecting broke off")??;
             let outputs = args.outputs(&destination, &prepared).await?;
             attended(args, &prepared, outputs, farm).await
         }),
-        None => runtime::full(async {
-            let outputs = args.outputs(&destination, &prepared).await?;
-            at_home(args, &prepared, outputs).await
-        }),
+        None => {
+            let prepared = args.checked(prepare(&request)?)?;
+            runtime::full(async {
+                let outputs = args.outputs(&destination, &prepared).await?;
+                at_home(args, &prepared, outputs).await
+            })
+        }
     }
 }
 
@@ -224,6 +233,12 @@ impl Args {
             project: self.project.clone(),
             insecure_registries: self.insecure_registry.clone(),
         }
+    }
+
+    /// The plan, if its results can go where they were asked to.
+    fn checked(&self, prepared: Prepared) -> Result<Prepared> {
+        self.files.check(&prepared.planned.plan)?;
+        Ok(prepared)
     }
 
     /// Looked at before anything is built.

@@ -18,6 +18,7 @@ mod error;
 mod excerpt;
 mod export;
 mod failure;
+mod inputs;
 mod policy;
 mod probe;
 mod progress;

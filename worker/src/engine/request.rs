@@ -41,6 +41,9 @@ pub struct BuildRequest {
     pub pull: bool,
     /// Separates `RUN --mount=type=cache` of projects and pools that share an Engine.
     pub cache_namespace: String,
+    /// Read all of the context, not only what the Dockerfile copies: quicker on Engines without
+    /// [`SourcePolicy`](super::Feature::SourcePolicy), where the context is small. It has passed its ignore file.
+    pub whole_context: bool,
     /// Names the copy of the context that the Engine keeps between builds. One per project and worker slot:
     /// two builds under one key at the same time make one of them send everything again.
     pub shared_key: String,
@@ -178,14 +181,13 @@ pub struct ImageConfig {
     pub env: Vec<String>,
     /// Empty for `/`.
     pub working_dir: String,
-    /// Empty for root.
-    pub user: String,
     /// By name.
     pub labels: BTreeMap<String, String>,
-    /// `SHELL`; empty where the Engine does not tell it, or none was set.
-    pub shell: Vec<String>,
     /// Its layers, from the lowest.
     pub diff_ids: Vec<Sha256>,
+    /// Where the Engine says that it keeps them unpacked, as overlayfs does, one for each of `diff_ids`; empty where
+    /// it does not say. They may well be on a disk that this process cannot see.
+    pub folders: Vec<PathBuf>,
 }
 
 #[cfg(test)]
@@ -207,6 +209,7 @@ pub(super) mod tests {
             labels: BTreeMap::new(),
             no_cache: false,
             pull: false,
+            whole_context: false,
             cache_namespace: "ours".to_owned(),
             shared_key: "k".to_owned(),
             credentials: Vec::new(),

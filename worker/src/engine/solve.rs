@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use bollard_buildkit_proto::moby::buildkit::v1::SolveRequest;
 
 use super::BuildRequest;
+use super::inputs::whole_context;
 use super::policy::source_policy;
 
 /// A caller's own cache namespace must not win over ours: it separates projects that share an Engine.
@@ -13,9 +14,11 @@ const CACHE_NAMESPACE: &str = "build-arg:BUILDKIT_CACHE_MOUNT_NS";
 
 /// The Solve for a request whose session is called `session`.
 pub(super) fn solve_request(request: &BuildRequest, session: String, exporter: &str) -> SolveRequest {
+    let inputs = if request.whole_context { whole_context(&session) } else { HashMap::new() };
     SolveRequest {
         r#ref: request.build_ref.clone(),
         session,
+        frontend_inputs: inputs,
         frontend: "dockerfile.v0".to_owned(),
         frontend_attrs: frontend_attributes(request),
         // The newer list of exporters is ignored without error by 20.10.
@@ -84,6 +87,15 @@ mod tests {
         {
             assert_eq!(attributes[name], value, "{name}");
         }
+    }
+
+    #[test]
+    fn a_context_to_be_read_whole_is_an_input() {
+        let asked = BuildRequest { whole_context: true, ..request() };
+        let inputs = solve_request(&asked, "s".to_owned(), IMAGE).frontend_inputs;
+        let (name, definition) = inputs.into_iter().next().unwrap();
+        assert_eq!((name.as_str(), definition.def.len()), ("context", 2));
+        assert!(solve_request(&request(), "s".to_owned(), IMAGE).frontend_inputs.is_empty());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::elf::{self, Elf, Unreadable};
 use super::seen::Seen;
-use super::walk::{Entry, Error, Walk};
+use super::walk::{Error, Walk};
 
 /// What is kept of an ELF file while its headers are read.
 const HEAD_BYTES: u64 = 64 * 1024;
@@ -29,13 +29,28 @@ pub(super) enum Content {
     Pieces,
 }
 
+/// A file's bytes from its first, once.
+pub(super) trait Body {
+    /// Up to `most` of the next.
+    fn read(&mut self, most: u64) -> Result<Vec<u8>, Error>;
+    /// Leaves out as many.
+    fn skip(&mut self, count: u64) -> Result<(), Error>;
+}
+
+impl<R: Read> Body for Walk<R> {
+    fn read(&mut self, most: u64) -> Result<Vec<u8>, Error> {
+        Self::read(self, most)
+    }
+
+    fn skip(&mut self, count: u64) -> Result<(), Error> {
+        Self::skip(self, count)
+    }
+}
+
 impl Content {
-    /// Looks at an entry's content. What it leaves of it the walk skips.
-    pub(super) fn read<R: Read>(walk: &mut Walk<R>, entry: &Entry) -> Result<Self, Error> {
-        if entry.is_sparse {
-            return Ok(Self::Pieces);
-        }
-        let mut head = walk.read(SCRIPT_BYTES)?;
+    /// Looks at the content of a file of `size` bytes, and leaves most of it unread.
+    pub(super) fn read(body: &mut impl Body, size: u64) -> Result<Self, Error> {
+        let mut head = body.read(SCRIPT_BYTES)?;
         if let Some(rest) = head.strip_prefix(b"#!") {
             let end = rest.iter().position(|byte| *byte == b'\n');
             let is_whole = end.is_some() || (head.len() as u64) < SCRIPT_BYTES;
@@ -44,16 +59,16 @@ impl Content {
         if !head.starts_with(elf::MAGIC) {
             return Ok(Self::Data);
         }
-        head.extend(walk.read(HEAD_BYTES - SCRIPT_BYTES)?);
+        head.extend(body.read(HEAD_BYTES - SCRIPT_BYTES)?);
         let mut position = head.len() as u64;
-        let mut seen = Seen::new(entry.size, head);
+        let mut seen = Seen::new(size, head);
         for _ in 0..PARTS {
             let part = match elf::read(&seen, false) {
                 Err(Unreadable::Beyond(part)) if part.start >= position => part,
                 other => return Ok(Self::of(other, &seen)),
             };
-            walk.skip(part.start - position)?;
-            seen.add(part.start, walk.read((part.end - part.start).min(HEAD_BYTES))?);
+            body.skip(part.start - position)?;
+            seen.add(part.start, body.read((part.end - part.start).min(HEAD_BYTES))?);
             position = part.end;
         }
         Ok(Self::of(elf::read(&seen, true), &seen))

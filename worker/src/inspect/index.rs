@@ -4,14 +4,16 @@
 //! a time, and as carefully as the layer was: what is on a disk may be anything.
 
 use std::io::Read;
+use std::path::Path;
 
 use archyard_model::limits;
 use prost::Message;
 
 use super::content::Content;
 use super::elf::{Elf, Loader};
+use super::folder::{self, FolderError};
 use super::layer;
-use super::nodes::{File, Kind, ROOT};
+use super::nodes::{File, Kind, Nodes, ROOT};
 use super::walk;
 
 /// Raised when entries change their meaning, or more of a layer is to be known: what was kept before is then
@@ -124,14 +126,16 @@ impl Index {
                 return Ok(Self::of(&Head { version: VERSION, malformed, opaque: false }));
             }
         };
-        let opaque = *nodes.kind(ROOT) == Kind::Folder { opaque: true };
-        let mut index = Self::of(&Head { version: VERSION, malformed: String::new(), opaque });
-        for (depth, name, id) in nodes.walk() {
-            let depth = u32::try_from(depth).unwrap_or(u32::MAX);
-            let record = Record { depth, name: name.to_vec(), ..Record::of(nodes.kind(id)) };
-            index.push(&record);
-        }
-        Ok(index)
+        Ok(Self::of_nodes(&nodes))
+    }
+
+    /// The same of a layer that the Engine keeps unpacked, in a folder of overlayfs that this process may read:
+    /// nothing but the first bytes of its files is read.
+    ///
+    /// # Errors
+    /// When it cannot be told by its folder, for whatever reason. Its tar can always.
+    pub fn read_folder(path: &Path) -> Result<Self, FolderError> {
+        folder::read(path).map(|nodes| Self::of_nodes(&nodes))
     }
 
     /// As it was kept.
@@ -182,6 +186,17 @@ impl Index {
             }
             Some(entry)
         })
+    }
+
+    fn of_nodes(nodes: &Nodes) -> Self {
+        let opaque = *nodes.kind(ROOT) == Kind::Folder { opaque: true };
+        let mut index = Self::of(&Head { version: VERSION, malformed: String::new(), opaque });
+        for (depth, name, id) in nodes.walk() {
+            let depth = u32::try_from(depth).unwrap_or(u32::MAX);
+            let record = Record { depth, name: name.to_vec(), ..Record::of(nodes.kind(id)) };
+            index.push(&record);
+        }
+        index
     }
 
     fn of(head: &Head) -> Self {

@@ -70,7 +70,7 @@ fn kind<R: Read>(nodes: &Nodes, walk: &mut Walk<R>, entry: &Entry) -> Result<Opt
     let is_executable = entry.mode & 0o111 != 0;
     Ok(Some(match entry.kind {
         EntryType::Regular | EntryType::Continuous => {
-            let content = Content::read(walk, entry)?;
+            let content = if entry.is_sparse { Content::Pieces } else { Content::read(walk, entry.size)? };
             Kind::File(File { is_executable, size: entry.size, content })
         }
         EntryType::Directory => Kind::Folder { opaque: false },

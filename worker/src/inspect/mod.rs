@@ -12,6 +12,7 @@ mod config;
 mod content;
 mod elf;
 mod fault;
+mod folder;
 mod index;
 mod judge;
 mod layer;
@@ -26,6 +27,7 @@ mod tree;
 mod walk;
 
 pub use config::{Config, ConfigError, Step};
+pub use folder::FolderError;
 pub use index::{Index, ReadError, Unusable};
 pub use judge::{Job, Verdict, Warning, judge};
 pub use origin::Written;

@@ -19,6 +19,7 @@ use std::time::{Duration, SystemTime};
 use archyard_model::{Sha256, limits};
 use tempfile::NamedTempFile;
 
+use super::folder::sees_overlays;
 use super::index::Index;
 use crate::kept::{drop_oldest, list, remove, touch};
 
@@ -62,6 +63,11 @@ impl Store {
     /// When the disk refuses.
     pub fn keep_index(&self, diff_id: Sha256, index: &Index) -> io::Result<()> {
         self.write(INDEXES, diff_id, index.as_bytes())
+    }
+
+    /// Whether [`Index::read_folder`] is told all that it has to know here.
+    pub fn sees_overlays(&self) -> bool {
+        sees_overlays(&self.root.join(TMP))
     }
 
     /// Forgets what was kept of a layer.

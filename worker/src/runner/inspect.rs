@@ -1,12 +1,14 @@
 //! Inspection: the image that was just built has to be what its job asked for, before anybody gets it.
 //!
 //! The judgement is [`crate::inspect`]'s; here is how it comes to know the image. What passed before is let pass. Else
-//! an image that was seen before is known whole, and the Engine is not even asked. Of another one the Engine tells the layers, and when all of them
-//! are known that is enough. Only else the image is taken out, and then in the one pass that compresses it for a
-//! registry, where it is to go to one.
+//! an image that was seen before is known whole, and the Engine is not even asked. Of another one the Engine tells the
+//! layers, and when all of them are known that is enough. Where nobody is to get the others, they are read in the
+//! Engine's own folders, if that can be done. Only else the image is taken out, and then in the one pass that
+//! compresses it for a registry, where it is to go to one.
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
@@ -90,6 +92,10 @@ impl<E: Engine> Inspecting<'_, E> {
         } else {
             let described = self.engine.describe(self.image).await;
             let described = described.map_err(|error| infrastructure("engine_failed", error.to_string()))?;
+            // A layer that is to be compressed is read in the same pass.
+            if !self.compress() {
+                self.read_folders(&described).await?;
+            }
             // Which steps made the layers is not told here, so who is to be told of a line has to wait.
             if let Judged::Done(config, Ok(verdict)) = self.judge(of_description(described)).await?
                 && verdict.warnings.is_empty()
@@ -108,6 +114,43 @@ impl<E: Engine> Inspecting<'_, E> {
         }
     }
 
+    /// Whether somebody is to get the image's layers.
+    fn compress(&self) -> bool {
+        match self.order.spec.output {
+            Output::Push | Output::Candidate | Output::Oci | Output::Load => true,
+            Output::Check | Output::Local | Output::Tar => false,
+        }
+    }
+
+    /// Reads layers that are not known where the Engine keeps them, as far as that can be done: it takes a small part
+    /// of the time in which the Engine would pack the whole image.
+    async fn read_folders(&self, described: &ImageConfig) -> Result<(), Failure> {
+        let layers = described.diff_ids.iter().copied().zip(described.folders.iter().cloned());
+        let layers: Vec<(Sha256, PathBuf)> = layers.collect();
+        let store = self.store.clone();
+        let reading = spawn_blocking(move || {
+            let mut sees = None;
+            for (diff_id, folder) in layers {
+                if store.index(diff_id).is_some() {
+                    continue;
+                }
+                if !*sees.get_or_insert_with(|| store.sees_overlays()) {
+                    return Ok(());
+                }
+                match Index::read_folder(&folder) {
+                    Ok(index) => store.keep_index(diff_id, &index)?,
+                    Err(error) => {
+                        tracing::info!(folder = %folder.display(), %error, "the image is taken out whole");
+                        return Ok(());
+                    }
+                }
+            }
+            Ok(())
+        });
+        let read = reading.await.unwrap_or_else(|error| Err(io::Error::other(error)));
+        read.map_err(|error| disk(&error))
+    }
+
     /// Takes the image out of the Engine, so that all of it is known; gives its config.
     async fn take(&self) -> Result<Config, Failure> {
         let observer = Arc::new(Reading { store: self.store.clone(), failed: Arc::default() });
@@ -115,10 +158,7 @@ impl<E: Engine> Inspecting<'_, E> {
             image: self.image,
             layer_cache: self.order.layout.layers(),
             layer_cache_bytes: self.order.layer_cache_bytes,
-            compress: match self.order.spec.output {
-                Output::Push | Output::Candidate | Output::Oci | Output::Load => true,
-                Output::Check | Output::Local | Output::Tar => false,
-            },
+            compress: self.compress(),
             observer: Some(observer.clone()),
         };
         let taken = self.engine.take(request, self.log.sender(), self.cancel.clone()).await;

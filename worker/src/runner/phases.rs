@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use archyard_model::{Failure, FailureClass, ImageResult, Output, limits};
+use archyard_model::{ContextRef, Failure, FailureClass, ImageResult, Output, limits};
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +17,10 @@ use crate::engine::{
     BuildError, BuildRequest, Built, Credential, DockerEngine, Engine as _, PushError, PushRequest,
 };
 use crate::images::Images;
+
+/// See [`BuildRequest::whole_context`].
+const SMALL_FILES: u64 = 256;
+const SMALL_BYTES: u64 = 1024 * 1024;
 
 /// Runs the attempt. A failure says who is to blame.
 pub(super) async fn run(
@@ -90,11 +94,17 @@ fn request(order: &Order, written: Bytes, credentials: Vec<Credential>) -> Build
         labels: spec.labels.clone(),
         no_cache: spec.no_cache,
         pull: spec.pull,
+        whole_context: !order.source_policy && is_small(&spec.context),
         // Builds of two slots never meet under one key: one of them would send everything again.
         shared_key: format!("{}/{namespace}/{}", order.worker, order.slot),
         cache_namespace: namespace,
         credentials,
     }
+}
+
+/// A context that is read as fast as part of it.
+fn is_small(context: &ContextRef) -> bool {
+    context.files <= SMALL_FILES && context.total_bytes <= SMALL_BYTES
 }
 
 async fn push(

@@ -1,5 +1,7 @@
 //! What the session serves is what the image holds.
 
+use archyard_worker::engine::BuildRequest;
+
 use crate::fixture::{Kind, Tree, build, dockerfile, engine, request, unique};
 
 on_every_engine! {
@@ -7,6 +9,7 @@ on_every_engine! {
     another_dockerfile_of_equal_length_is_another_build,
     an_unchanged_tree_sends_no_content,
     only_what_the_dockerfile_copies_is_sent,
+    a_context_that_is_read_whole_makes_the_same_image,
     every_kind_of_entry_arrives_as_it_is,
     large_files_and_many_small_ones_arrive_whole,
 }
@@ -69,6 +72,34 @@ async fn only_what_the_dockerfile_copies_is_sent(on: Kind) {
     let ended = build(&engine(on), request(&text), tree).await;
     ended.succeeded();
     assert_eq!(ended.output(1), "11file\n");
+}
+
+async fn a_context_that_is_read_whole_makes_the_same_image(on: Kind) {
+    let salt = unique("salt");
+    let tree = Tree::builder()
+        .busybox()
+        .directory("used", 0o750)
+        .file("used/file", salt.as_bytes())
+        .symlink("link", "used")
+        .done();
+    let steps = "COPY link/file /one\nCOPY used /two\nCOPY . /all\n\
+                 RUN --mount=type=bind,target=/context cat /context/used/file /one";
+    let chosen = request(&dockerfile(&format!("{steps}\n")));
+    let mut images = Vec::new();
+    for whole_context in [false, true] {
+        let request = BuildRequest { whole_context, build_ref: unique("build"), ..chosen.clone() };
+        let ended = build(&engine(on), request, tree.clone()).await;
+        images.push(ended.succeeded().clone());
+        assert!(ended.vertices().any(|vertex| vertex.name.contains("load build context")), "{whole_context}");
+    }
+    assert_eq!(images[0].image, images[1].image);
+    // Found in the cache: a step is known by what is in the files, not by how they came.
+    assert!(images[0].cached_steps < images[0].steps, "{images:?}");
+    assert_eq!(images[1].cached_steps, images[1].steps);
+
+    let request = BuildRequest { whole_context: true, ..request(&dockerfile("COPY nothing /\n")) };
+    let failure = build(&engine(on), request, tree).await.failure();
+    assert!(failure.message.contains("nothing"), "{failure:?}");
 }
 
 async fn every_kind_of_entry_arrives_as_it_is(on: Kind) {

@@ -215,6 +215,7 @@ pub(crate) fn request(dockerfile: &str) -> BuildRequest {
         labels: Default::default(),
         no_cache: false,
         pull: false,
+        whole_context: false,
         cache_namespace: "tests".to_owned(),
         shared_key: unique("key"),
         credentials: Vec::new(),

@@ -1,0 +1,191 @@
+//! One layer as overlayfs keeps it, unpacked: a folder of the Engine's own disk, of whose files only the first bytes
+//! are read. The same layer's tar gives the same tree.
+//!
+//! What overlayfs notes beside a file decides what the file means, so a process that may not see all such notes has
+//! to leave the folder alone, and so has one that meets a note that it does not know. Nothing is followed, and
+//! nothing but regular files is opened.
+
+use std::fs::{self, FileType, Metadata, OpenOptions};
+use std::io::{self, Read as _, Seek as _};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{OFlags, XattrFlags, lgetxattr, llistxattr, setxattr};
+use rustix::io::Errno;
+use tempfile::NamedTempFile;
+
+use super::content::{Body, Content};
+use super::nodes::{File, Id, Kind, Nodes, ROOT, TooMany};
+use super::walk;
+
+/// Where overlayfs puts its notes; the second is what an unprivileged user's has.
+const NOTES: [&[u8]; 2] = [b"trusted.overlay.", b"user.overlay."];
+/// Nothing of the layers below shows through.
+const OPAQUE: &[u8] = b"opaque";
+/// These say where a file came from, or what else is in use, not what it is.
+const HARMLESS: [&[u8]; 5] = [b"impure", b"nlink", b"origin", b"upper", b"uuid"];
+
+/// Names of attributes of one file, in bytes: no honest file has nearly as many, and one that has is an error.
+const NAMES_BYTES: usize = 1024;
+
+/// Why a layer cannot be told by its folder.
+#[derive(Debug, thiserror::Error)]
+pub enum FolderError {
+    /// It may not be read, or is not there: it is the Engine's, and this may be another machine.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// Overlayfs keeps more than files here.
+    #[error("{path:?} is marked {note:?}, so what is there is not all that it means")]
+    Marked {
+        /// What is marked.
+        path: PathBuf,
+        /// The end of the attribute's name.
+        note: String,
+    },
+    /// It goes past a limit.
+    #[error(transparent)]
+    TooMany(#[from] TooManyEntries),
+}
+
+/// More in a layer than is looked at.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct TooManyEntries(TooMany);
+
+/// Whether this process sees what overlayfs notes beside files, found out with a file of its own in `scratch`.
+pub(super) fn sees_overlays(scratch: &Path) -> bool {
+    let marked = NamedTempFile::new_in(scratch)
+        .and_then(|file| Ok(setxattr(file.path(), "trusted.archyard.seen", b"y", XattrFlags::empty())?));
+    marked.is_ok()
+}
+
+/// The layer's tree.
+pub(super) fn read(folder: &Path) -> Result<Nodes, FolderError> {
+    let mut nodes = Nodes::new();
+    if is_opaque(folder)? {
+        nodes.set_kind(ROOT, Kind::Folder { opaque: true });
+    }
+    let mut pending = vec![(folder.to_owned(), ROOT)];
+    // Never recursive: a hostile tree may be as deep as it is large.
+    while let Some((folder, id)) = pending.pop() {
+        for entry in fs::read_dir(&folder)? {
+            let entry = entry?;
+            let path = folder.join(entry.file_name());
+            let kind = kind(&path, entry.file_type()?)?;
+            let is_folder = matches!(kind, Kind::Folder { .. });
+            let id = put(&mut nodes, id, entry.file_name().as_bytes(), kind)?;
+            if is_folder {
+                pending.push((path, id));
+            }
+        }
+    }
+    Ok(nodes)
+}
+
+fn put(nodes: &mut Nodes, folder: Id, name: &[u8], kind: Kind) -> Result<Id, FolderError> {
+    nodes.put(folder, name, kind, 0).map_err(|error| TooManyEntries(error).into())
+}
+
+fn kind(path: &Path, found: FileType) -> Result<Kind, FolderError> {
+    if found.is_dir() {
+        return Ok(Kind::Folder { opaque: is_opaque(path)? });
+    }
+    if found.is_symlink() {
+        return Ok(Kind::Symlink(fs::read_link(path)?.into_os_string().into_vec().into()));
+    }
+    if found.is_file() {
+        return file(path);
+    }
+    let is_whiteout = found.is_char_device() && fs::symlink_metadata(path)?.rdev() == 0;
+    Ok(if is_whiteout { Kind::Whiteout } else { Kind::Special })
+}
+
+fn file(path: &Path) -> Result<Kind, FolderError> {
+    if is_opaque(path)? {
+        return Err(FolderError::Marked { path: path.to_owned(), note: "opaque".to_owned() });
+    }
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
+    let file = OpenOptions::new().read(true).custom_flags(flags.cast_signed()).open(path)?;
+    let about: Metadata = file.metadata()?;
+    let is_executable = about.permissions().mode() & 0o111 != 0;
+    let content = match Content::read(&mut Opened(file), about.len()) {
+        Ok(content) => content,
+        Err(walk::Error::Io(error)) => return Err(error.into()),
+        Err(walk::Error::Malformed(why)) => return Err(io::Error::other(why).into()),
+    };
+    Ok(Kind::File(File { is_executable, size: about.len(), content }))
+}
+
+struct Opened(fs::File);
+
+impl Body for Opened {
+    fn read(&mut self, most: u64) -> Result<Vec<u8>, walk::Error> {
+        let mut bytes = Vec::new();
+        (&mut self.0).take(most).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn skip(&mut self, count: u64) -> Result<(), walk::Error> {
+        self.0.seek_relative(count.try_into().map_err(io::Error::other)?)?;
+        Ok(())
+    }
+}
+
+/// Whether overlayfs notes that it is; an error where it notes anything else.
+fn is_opaque(path: &Path) -> Result<bool, FolderError> {
+    let mut names = [0; NAMES_BYTES];
+    let length = match llistxattr(path, &mut names) {
+        Ok(length) => length,
+        Err(Errno::NOTSUP) => return Ok(false),
+        Err(error) => return Err(io::Error::from(error).into()),
+    };
+    let mut opaque = false;
+    for name in names[..length].split(|byte| *byte == 0) {
+        let Some(note) = NOTES.iter().find_map(|prefix| name.strip_prefix(*prefix)) else { continue };
+        if HARMLESS.contains(&note) {
+            continue;
+        }
+        let mut value = [0; 2];
+        let length = lgetxattr(path, name, &mut value).map_err(io::Error::from)?;
+        if (note, &value[..length]) != (OPAQUE, b"y") {
+            let note = String::from_utf8_lossy(note).into_owned();
+            return Err(FolderError::Marked { path: path.to_owned(), note });
+        }
+        opaque = true;
+    }
+    Ok(opaque)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn marked(note: &str, value: &[u8]) -> Result<Nodes, FolderError> {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("d")).unwrap();
+        fs::write(folder.path().join("d/file"), "#!/bin/sh\n").unwrap();
+        setxattr(folder.path().join("d"), note, value, XattrFlags::empty()).unwrap();
+        read(folder.path())
+    }
+
+    #[test]
+    fn what_overlayfs_notes_is_known_or_an_error() {
+        let nodes = marked("user.overlay.opaque", b"y").unwrap();
+        assert_eq!(*nodes.kind(nodes.child(ROOT, b"d").unwrap()), Kind::Folder { opaque: true });
+        let nodes = marked("user.overlay.origin", b"x").unwrap();
+        assert_eq!(*nodes.kind(nodes.child(ROOT, b"d").unwrap()), Kind::Folder { opaque: false });
+        marked("user.other", b"x").unwrap();
+        for (note, value) in [("redirect", "/x"), ("opaque", "x"), ("metacopy", ""), ("whiteouts", "y")] {
+            let error = marked(&format!("user.overlay.{note}"), value.as_bytes()).unwrap_err();
+            assert!(matches!(&error, FolderError::Marked { note: found, .. } if found == note), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(matches!(read(&folder.path().join("gone")), Err(FolderError::Io(_))));
+        assert!(!sees_overlays(&folder.path().join("gone")));
+    }
+}
