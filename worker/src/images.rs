@@ -112,6 +112,9 @@ mod tests {
         async fn probe(&self) -> Result<Probe, ProbeError> {
             unreachable!("a sweep does not probe")
         }
+        async fn ping(&self) -> Result<(), EngineError> {
+            unreachable!("a sweep does not ping")
+        }
         async fn build(
             &self,
             _: BuildRequest,

@@ -126,12 +126,16 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
         Some(endpoint) => runtime::small(async {
             // A farm takes as long to answer as a small context to be read.
             let farm = Farm::connect(endpoint, args.farm.tls_dir().map(Path::to_owned));
+            #[expect(clippy::disallowed_methods, reason = "its handle owns it")]
             let farm = AbortOnDropHandle::new(tokio::spawn(farm));
             let prepared = spawn_blocking(move || prepare(&request)).await.context("planning broke off")?;
             let prepared = args.checked(prepared?)?;
             let farm = farm.await.context("connecting broke off")??;
             let outputs = args.outputs(&destination, &prepared).await?;
-            attended(args, &prepared, outputs, farm).await
+            let outcome = attended(args, &prepared, outputs, farm).await;
+            // The process ends: to free every entry of a large context before takes as long as to read it.
+            std::mem::forget(prepared);
+            outcome
         }),
         None => {
             let prepared = args.checked(prepare(&request)?)?;

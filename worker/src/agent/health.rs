@@ -13,6 +13,8 @@ use crate::engine::{Engine as _, Feature, Probe};
 
 /// Between two questions to an Engine that is well.
 const INTERVAL: Duration = Duration::from_secs(10);
+/// So often it is then only asked whether it answers: to say what it is, an Engine starts programs.
+const PINGS: u32 = 5;
 /// An Engine that takes longer to say what it is does not work.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -69,33 +71,46 @@ impl Health {
 /// Asks for as long as the agent lives.
 pub(super) async fn run(shared: Arc<Shared>) {
     let mut backoff = Backoff::new();
+    let mut pings = 0;
     loop {
-        let pause = match tokio::time::timeout(PATIENCE, shared.engine.probe()).await {
-            Ok(Ok(probe)) => {
-                well_or_not(&shared, &probe);
-                backoff = Backoff::new();
-                INTERVAL
-            }
-            Ok(Err(error)) => {
-                unwell(&shared, &error.to_string());
-                backoff.step()
-            }
-            Err(_) => {
-                let endpoint = &shared.config.engine;
-                unwell(
-                    &shared,
-                    &format!(
-                        "the Docker Engine at {endpoint} did not answer within {PATIENCE:?}; is it hung?"
-                    ),
-                );
-                backoff.step()
-            }
+        let pause = if pings > 0 && answers(&shared).await {
+            pings -= 1;
+            INTERVAL
+        } else if look(&shared).await {
+            backoff = Backoff::new();
+            pings = PINGS;
+            INTERVAL
+        } else {
+            pings = 0;
+            backoff.step()
         };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            () = shared.health.doubt.notified() => {}
+            () = shared.health.doubt.notified() => pings = 0,
         }
     }
+}
+
+async fn answers(shared: &Shared) -> bool {
+    matches!(tokio::time::timeout(PATIENCE, shared.engine.ping()).await, Ok(Ok(())))
+}
+
+/// Finds out what the Engine is, and whether it said so.
+async fn look(shared: &Shared) -> bool {
+    match tokio::time::timeout(PATIENCE, shared.engine.probe()).await {
+        Ok(Ok(probe)) => {
+            well_or_not(shared, &probe);
+            return true;
+        }
+        Ok(Err(error)) => unwell(shared, &error.to_string()),
+        Err(_) => {
+            let endpoint = &shared.config.engine;
+            let problem =
+                format!("the Docker Engine at {endpoint} did not answer within {PATIENCE:?}; is it hung?");
+            unwell(shared, &problem);
+        }
+    }
+    false
 }
 
 fn well_or_not(shared: &Shared, probe: &Probe) {

@@ -84,6 +84,10 @@ impl Engine for DockerEngine {
         probe::probe(self).await
     }
 
+    async fn ping(&self) -> Result<(), EngineError> {
+        self.api()?.ping().await.map(drop).map_err(|error| self.error("answer", &error))
+    }
+
     async fn build(
         &self,
         request: BuildRequest,

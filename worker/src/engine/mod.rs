@@ -53,6 +53,9 @@ pub trait Engine: Send + Sync {
     /// [`build`](Self::build) does without.
     fn probe(&self) -> impl Future<Output = Result<Probe, ProbeError>> + Send;
 
+    /// Whether it answers at all. Costs the Engine nothing, where [`probe`](Self::probe) makes it start programs.
+    fn ping(&self) -> impl Future<Output = Result<(), EngineError>> + Send;
+
     /// Builds one platform's image and leaves it, untagged, in the Engine's own store, until
     /// [`remove_image`](Self::remove_image): the caller removes it when it is done with it, or images pile up.
     /// The next build of the same content is as fast without it.
