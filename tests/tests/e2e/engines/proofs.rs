@@ -264,3 +264,18 @@ pub(super) fn take(site: &Site) -> String {
     assert_eq!(seen, want);
     WORKS.to_owned()
 }
+
+/// A layer that nothing here has seen.
+pub(super) fn new_layers(site: &Site) -> String {
+    let project = Project::new(&format!("FROM BASE\nRUN echo {} > /x\n", unique("x")));
+    site.build(&project, &[]).expect(0);
+    let is_taking = |step: &String| step.contains("taking the image out of the Engine");
+    let (_, steps) = site.log(&site.farm.newest_build().unwrap());
+    let took = steps.iter().any(is_taking);
+    // By either way an image is refused for what is in its layers.
+    let project =
+        Project::new("FROM BASE\nRUN printf '#!/no/such\\n' > /bad && chmod +x /bad\nCMD [\"/bad\"]\n");
+    site.build(&project, &[]).expect(1).says(&["/no/such"]);
+    let inspected = if took { "in the image, taken out" } else { "in the Engine's own folders" };
+    inspected.to_owned()
+}

@@ -83,6 +83,9 @@ table! {
     cache_mounts: "cache mounts", ["one per project", "one per project", "one per project"];
     cancel: "cancel stops the container", ["works", "works", "works"];
     take: "an image described, and taken out", ["works", "works", "works"];
+    new_layers: "`check`: new layers are inspected", [
+        "in the Engine's own folders", "in the Engine's own folders", "in the image, taken out"
+    ];
 }
 
 fn hold(kind: Kind, cell: &str, proof: fn(&Site) -> String) {
