@@ -16,7 +16,7 @@ use serde::Deserialize;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::scheduler::Scheduler;
+use crate::scheduler::{Control, Scheduler, adopt_all};
 use crate::script::Script;
 
 /// What `cargo xtask test` brought up, as far as these tests need it.
@@ -61,7 +61,17 @@ impl Farm {
         Self::with(|_| {})
     }
 
-    /// The same, with other settings.
+    /// The same with a lease of an attempt whose log will have so many bytes.
+    pub(crate) async fn leased(log_bytes: u64) -> (Self, Control, AttemptId) {
+        let mut farm = Self::start();
+        let (_, mut control) = farm.scheduler.welcome(adopt_all).await;
+        let id = attempt();
+        farm.script.expect(id, log_bytes);
+        control.lease(lease(id, &spec(Output::Check))).await;
+        (farm, control, id)
+    }
+
+    /// A worker with other settings.
     pub(crate) fn with(change: impl FnOnce(&mut WorkerConfig)) -> Self {
         // Visible with --no-capture, and where a test fails.
         drop(

@@ -51,11 +51,7 @@ async fn slots_are_never_over_committed() {
 
 #[tokio::test]
 async fn a_lease_that_is_offered_again_starts_no_second_runner() {
-    let mut farm = Farm::start();
-    let (_, mut control) = farm.scheduler.welcome(adopt_all).await;
-    let id = attempt();
-    farm.script.expect(id, 0);
-    control.lease(lease(id, &spec(Output::Check))).await;
+    let (farm, mut control, id) = Farm::leased(0).await;
     control.lease(lease(id, &spec(Output::Check))).await;
     farm.script.end(id);
     control.result().await;

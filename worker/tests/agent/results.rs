@@ -14,12 +14,8 @@ use crate::scheduler::adopt_all;
 
 #[tokio::test]
 async fn a_result_is_repeated_on_every_connection_until_acknowledged() {
-    let mut farm = Farm::start();
-    let (_, mut control) = farm.scheduler.welcome(adopt_all).await;
-    let id = attempt();
+    let (mut farm, mut control, id) = Farm::leased(0).await;
     let reference = convert::attempt_to_proto(id);
-    farm.script.expect(id, 0);
-    control.lease(lease(id, &spec(Output::Check))).await;
     farm.script.end(id);
     let first = control.result().await;
     for _ in 0..2 {
@@ -39,12 +35,8 @@ async fn a_result_is_repeated_on_every_connection_until_acknowledged() {
 
 #[tokio::test]
 async fn a_folder_stays_until_its_log_is_told_too() {
-    let mut farm = Farm::start();
-    let (_, mut control) = farm.scheduler.welcome(adopt_all).await;
-    let id = attempt();
+    let (mut farm, mut control, id) = Farm::leased(0).await;
     let reference = convert::attempt_to_proto(id);
-    farm.script.expect(id, 0);
-    control.lease(lease(id, &spec(Output::Check))).await;
     let mut spool = farm.scheduler.spool().await;
     farm.script.end(id);
     control.result().await;
@@ -65,11 +57,7 @@ async fn a_folder_stays_until_its_log_is_told_too() {
 
 #[tokio::test]
 async fn canceling_asks_the_runner() {
-    let mut farm = Farm::start();
-    let (_, mut control) = farm.scheduler.welcome(adopt_all).await;
-    let id = attempt();
-    farm.script.expect(id, 0);
-    control.lease(lease(id, &spec(Output::Check))).await;
+    let (farm, mut control, id) = Farm::leased(0).await;
     until("it runs", || farm.script.starts(id) == 1).await;
     let attempt = Some(convert::attempt_to_proto(id));
     control.say(Down::Cancel(proto::CancelAttempt { attempt, reason: "changed my mind".to_owned() })).await;
@@ -78,11 +66,7 @@ async fn canceling_asks_the_runner() {
 
 #[tokio::test]
 async fn a_runner_that_is_killed_is_an_infrastructure_failure() {
-    let mut farm = Farm::start();
-    let (_, mut control) = farm.scheduler.welcome(adopt_all).await;
-    let id = attempt();
-    farm.script.expect(id, 0);
-    control.lease(lease(id, &spec(Output::Check))).await;
+    let (farm, mut control, id) = Farm::leased(0).await;
     until("it runs", || farm.script.starts(id) == 1).await;
     farm.script.say(id, b"last words");
     let dir = farm.attempt_dir(id);
@@ -98,11 +82,7 @@ async fn a_runner_that_is_killed_is_an_infrastructure_failure() {
 
 #[tokio::test]
 async fn what_is_stale_is_stopped_and_forgotten() {
-    let mut farm = Farm::start();
-    let (_, mut control) = farm.scheduler.welcome(adopt_all).await;
-    let id = attempt();
-    farm.script.expect(id, 0);
-    control.lease(lease(id, &spec(Output::Check))).await;
+    let (mut farm, mut control, id) = Farm::leased(0).await;
     until("it runs", || farm.script.starts(id) == 1).await;
     drop(control);
     let stop = |hello: &proto::Hello| proto::Welcome {
@@ -120,11 +100,7 @@ async fn what_is_stale_is_stopped_and_forgotten() {
 
 #[tokio::test]
 async fn an_agent_that_is_asked_to_stop_drains_and_leaves_its_runners() {
-    let mut farm = Farm::start();
-    let (_, mut control) = farm.scheduler.welcome(adopt_all).await;
-    let id = attempt();
-    farm.script.expect(id, 0);
-    control.lease(lease(id, &spec(Output::Check))).await;
+    let (mut farm, mut control, id) = Farm::leased(0).await;
     until("it runs", || farm.script.starts(id) == 1).await;
     farm.ask_to_stop();
     assert_eq!(control.next().await, Up::DrainRequested(proto::DrainRequested { draining: true }));

@@ -37,12 +37,8 @@ async fn a_broken_stream_loses_and_doubles_nothing() {
 
 #[tokio::test]
 async fn lines_arrive_while_the_build_goes_on() {
-    let mut farm = Farm::start();
-    let (_, mut control) = farm.scheduler.welcome(adopt_all).await;
-    let id = attempt();
+    let (mut farm, _control, id) = Farm::leased(0).await;
     let reference = convert::attempt_to_proto(id);
-    farm.script.expect(id, 0);
-    control.lease(lease(id, &spec(Output::Check))).await;
     let mut spool = farm.scheduler.spool().await;
     spool.open(&reference, 0).await;
     for line in ["one\n", "two\n"] {
@@ -54,12 +50,8 @@ async fn lines_arrive_while_the_build_goes_on() {
 
 #[tokio::test]
 async fn a_refused_log_is_not_sent_and_keeps_no_folder() {
-    let mut farm = Farm::start();
-    let (_, mut control) = farm.scheduler.welcome(adopt_all).await;
-    let id = attempt();
+    let (mut farm, mut control, id) = Farm::leased(3).await;
     let reference = convert::attempt_to_proto(id);
-    farm.script.expect(id, 3);
-    control.lease(lease(id, &spec(Output::Check))).await;
     let mut spool = farm.scheduler.spool().await;
     assert!(matches!(spool.next().await.message, Some(Message::Open(_))));
     spool.ack(&reference, 0, true).await;
