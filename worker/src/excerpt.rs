@@ -27,10 +27,10 @@ pub(crate) fn excerpt(name: &str, dockerfile: &str, marked: &Lines) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    const DOCKERFILE: &str = "\
+    pub(crate) const DOCKERFILE: &str = "\
 # a comment
 FROM golang:1.21 AS builder
 WORKDIR /src

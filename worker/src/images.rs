@@ -96,7 +96,7 @@ fn parse(name: &str) -> Option<Sha256> {
 mod tests {
     use super::*;
     use crate::engine::{
-        BuildError, BuildRequest, Built, EngineError, ImageConfig, Probe, ProbeError, PushError, PushRequest,
+        BuildError, BuildRequest, Built, Described, EngineError, Probe, ProbeError, PushError, PushRequest,
         Pushed, Ran, RunError, RunRequest, Source, TakeRequest, Taken,
     };
     use archyard_proto::v1::LogFrame;
@@ -134,7 +134,7 @@ mod tests {
         ) -> Result<(), BuildError> {
             unreachable!("a sweep does not send files")
         }
-        async fn describe(&self, _: Sha256) -> Result<ImageConfig, EngineError> {
+        async fn describe(&self, _: Sha256) -> Result<Described, EngineError> {
             unreachable!("a sweep does not describe")
         }
         async fn take(

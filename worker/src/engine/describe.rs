@@ -6,10 +6,11 @@ use archyard_model::Sha256;
 use bollard::errors::Error;
 use bollard::models;
 
-use super::{DockerEngine, EngineError, ImageConfig};
+use super::{Described, DockerEngine, EngineError};
+use crate::inspect::Config;
 
 /// Asks for an image's config; see [`super::Engine::describe`].
-pub(super) async fn describe(engine: &DockerEngine, image: Sha256) -> Result<ImageConfig, EngineError> {
+pub(super) async fn describe(engine: &DockerEngine, image: Sha256) -> Result<Described, EngineError> {
     let refused = |error: Error| engine.error("describe an image", &error);
     let (api, name) = (engine.api()?, image.to_string());
     let inspect = api.inspect_image(&name).await.map_err(refused)?;
@@ -20,18 +21,21 @@ pub(super) async fn describe(engine: &DockerEngine, image: Sha256) -> Result<Ima
         action: "describe an image",
         message: error.to_string(),
     })?;
-    let config: models::ImageConfig = inspect.config.unwrap_or_default();
-    Ok(ImageConfig {
-        os: inspect.os.unwrap_or_default(),
-        architecture: inspect.architecture.unwrap_or_default(),
-        variant: inspect.variant.unwrap_or_default(),
-        entrypoint: config.entrypoint.unwrap_or_default(),
-        cmd: config.cmd.unwrap_or_default(),
-        env: config.env.unwrap_or_default(),
-        working_dir: config.working_dir.unwrap_or_default(),
-        labels: config.labels.unwrap_or_default().into_iter().collect(),
+    let run: models::ImageConfig = inspect.config.unwrap_or_default();
+    Ok(Described {
         folders: inspect.graph_driver.map(|driver| folders(&driver, diff_ids.len())).unwrap_or_default(),
-        diff_ids,
+        config: Config {
+            os: inspect.os.unwrap_or_default(),
+            architecture: inspect.architecture.unwrap_or_default(),
+            variant: inspect.variant.unwrap_or_default(),
+            entrypoint: run.entrypoint.unwrap_or_default(),
+            cmd: run.cmd.unwrap_or_default(),
+            env: run.env.unwrap_or_default(),
+            working_dir: run.working_dir.unwrap_or_default(),
+            labels: run.labels.unwrap_or_default().into_iter().collect(),
+            diff_ids,
+            steps: Vec::new(),
+        },
     })
 }
 

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::control::Control;
 use super::dial::Endpoint;
 use super::{
-    BuildError, BuildRequest, Built, Engine, EngineError, ImageConfig, Probe, ProbeError, PushError,
+    BuildError, BuildRequest, Built, Described, Engine, EngineError, Probe, ProbeError, PushError,
     PushRequest, Pushed, Ran, RunError, RunRequest, Source, TakeRequest, Taken,
 };
 use super::{build, container, describe, export, probe};
@@ -109,7 +109,7 @@ impl Engine for DockerEngine {
         build::files(&self.endpoint, request, source, sink, progress, cancel).await
     }
 
-    async fn describe(&self, image: Sha256) -> Result<ImageConfig, EngineError> {
+    async fn describe(&self, image: Sha256) -> Result<Described, EngineError> {
         describe::describe(self, image).await
     }
 

@@ -80,20 +80,7 @@ fn line_of(text: &str, byte: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const DOCKERFILE: &str = "\
-# a comment
-FROM golang:1.21 AS builder
-WORKDIR /src
-ENV X=1
-RUN make \\
-    # within
-    all
-FROM scratch
-COPY --from=builder /src/x /x
-COPY nope /
-RUN [\"/x\"]
-";
+    use crate::excerpt::tests::DOCKERFILE;
 
     #[test]
     fn finds_the_instruction_behind_a_vertex() {

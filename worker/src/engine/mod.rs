@@ -34,7 +34,7 @@ pub use error::{BuildError, EngineError, PushError};
 pub use export::{LayerObserver, Observer};
 pub use probe::{Feature, Probe, ProbeError};
 pub use request::{
-    BuildRequest, Built, Credential, ImageConfig, Pin, PushRequest, Pushed, TakeRequest, Taken, TakenLayer,
+    BuildRequest, Built, Credential, Described, Pin, PushRequest, Pushed, TakeRequest, Taken, TakenLayer,
 };
 pub use source::Source;
 
@@ -86,7 +86,7 @@ pub trait Engine: Send + Sync {
     ) -> impl Future<Output = Result<(), BuildError>> + Send;
 
     /// What the Engine says of an image: cheap, for nothing is taken out.
-    fn describe(&self, image: Sha256) -> impl Future<Output = Result<ImageConfig, EngineError>> + Send;
+    fn describe(&self, image: Sha256) -> impl Future<Output = Result<Described, EngineError>> + Send;
 
     /// Takes an image out of the Engine, into the layer cache: its config, and its layers in one pass through
     /// whoever wants to see them. What the cache has and the observer knows is not read again; where that is all

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use secrecy::SecretString;
 
 use super::Observer;
+use crate::inspect::Config;
 
 /// One platform's build.
 #[derive(Debug, Clone)]
@@ -166,27 +167,11 @@ pub struct TakenLayer {
 
 /// What the Engine says of an image. Hostile, like all of it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct ImageConfig {
-    /// `linux`.
-    pub os: String,
-    /// `arm64`.
-    pub architecture: String,
-    /// `v8`; may be empty.
-    pub variant: String,
-    /// `ENTRYPOINT`, in exec form.
-    pub entrypoint: Vec<String>,
-    /// `CMD`, in exec form.
-    pub cmd: Vec<String>,
-    /// `NAME=VALUE` each.
-    pub env: Vec<String>,
-    /// Empty for `/`.
-    pub working_dir: String,
-    /// By name.
-    pub labels: BTreeMap<String, String>,
-    /// Its layers, from the lowest.
-    pub diff_ids: Vec<Sha256>,
-    /// Where the Engine says that it keeps them unpacked, as overlayfs does, one for each of `diff_ids`; empty where
-    /// it does not say. They may well be on a disk that this process cannot see.
+pub struct Described {
+    /// Its config, but for the steps that made it, which are not told.
+    pub config: Config,
+    /// Where the Engine says that it keeps the layers unpacked, as overlayfs does, one for each of the config's
+    /// `diff_ids`; empty where it does not say. They may well be on a disk that this process cannot see.
     pub folders: Vec<PathBuf>,
 }
 

@@ -52,6 +52,13 @@ struct Asked<'a> {
     by: Option<Id>,
 }
 
+/// What is found in `PATH`.
+struct Found<'a> {
+    id: Id,
+    /// The part of `PATH`, where that is relative to the working directory.
+    relative: Option<&'a str>,
+}
+
 impl<'a> Lookup<'a> {
     pub(super) fn new(tree: &'a Tree, config: &'a Config, platform: &'a Platform) -> Self {
         let folder = tree.folder(config.working_dir.as_bytes());
@@ -62,7 +69,10 @@ impl<'a> Lookup<'a> {
     pub(super) fn run(mut self, words: &[&str]) -> Result<Program, Fault> {
         let name = words.first().copied().unwrap_or_default().as_bytes();
         let asked = Asked { role: Role::Command, name, by: None };
-        let id = self.in_path(asked)?;
+        let Found { id, relative } = self.in_path(asked)?;
+        if let Some(part) = relative {
+            return Err(self.fault(asked, Some(id), Problem::Relative { part: shown(part.as_bytes()) }));
+        }
         self.execute(id, asked, 0)?;
         if let Some(warning) = self.shell_form(id, words) {
             self.warnings.push(warning);
@@ -70,18 +80,22 @@ impl<'a> Lookup<'a> {
         Ok(Program { id, machine: self.machine, x86_level: self.x86_level, warnings: self.warnings })
     }
 
-    /// As Go's `exec.LookPath`, which runc uses, and as `execvp`, which `env` does.
-    fn in_path(&self, asked: Asked<'_>) -> Result<Id, Fault> {
+    /// As Go's `exec.LookPath`, which runc uses, and as `execvp`, which `env` does. They part where what they find
+    /// lies in a folder that is relative: Go then refuses to run it.
+    fn in_path(&self, asked: Asked<'_>) -> Result<Found<'a>, Fault> {
         if asked.name.contains(&b'/') {
-            return self.at(asked, asked.name);
+            return self.at(asked, asked.name).map(|id| Found { id, relative: None });
         }
         let path = self.config.path();
         let mut near = None;
-        let folders = path.split(':').filter(|folder| folder.starts_with('/') && !asked.name.is_empty());
-        for folder in folders {
-            let candidate = [folder.as_bytes(), b"/", asked.name].concat();
+        for folder in path.split(':').filter(|_| !asked.name.is_empty() && !path.is_empty()) {
+            let part = if folder.is_empty() { "." } else { folder };
+            let relative = (!part.starts_with('/')).then_some(part);
+            let candidate = [part.as_bytes(), b"/", asked.name].concat();
             match self.at(asked, &candidate) {
-                Ok(id) if self.file(id).is_some_and(|file| file.is_executable) => return Ok(id),
+                Ok(id) if self.file(id).is_some_and(|file| file.is_executable) => {
+                    return Ok(Found { id, relative });
+                }
                 Ok(id) => near = near.or_else(|| self.usable(id, asked).err()),
                 Err(fault) if matches!(fault.problem, Problem::NotFound { .. }) => {}
                 Err(fault) => near = near.or(Some(fault)),
@@ -218,7 +232,7 @@ impl<'a> Lookup<'a> {
             _ => Self::carriage_return(fault, name),
         });
         match found {
-            Ok(id) => self.execute(id, asked, depth + 1),
+            Ok(Found { id, .. }) => self.execute(id, asked, depth + 1),
             // It may be one of its own, which need no file.
             Err(fault) if self.is_busybox(env) && matches!(fault.problem, Problem::NotFound { .. }) => {
                 self.warnings.push(fault.message());
@@ -237,7 +251,7 @@ impl<'a> Lookup<'a> {
         let word = script::first_word(script).filter(|_| is_shell && is_command)?;
         let asked = Asked { role: Role::Command, name: word.as_bytes(), by: None };
         let mut own = Self::new(self.tree, self.config, self.platform);
-        let found = own.in_path(asked).and_then(|id| own.execute(id, asked, 0));
+        let found = own.in_path(asked).and_then(|found| own.execute(found.id, asked, 0));
         let fault = found.err()?;
         let may_be_built_in = matches!(fault.problem, Problem::NotFound { path: Some(_) });
         // Shells run a text without #! themselves.

@@ -105,7 +105,8 @@ fn read_as<H: FileHeader<Endian = Endianness>>(seen: &Seen, lenient: bool) -> Re
     })?;
     for segment in segments.iter().filter(|segment| segment.p_type(endian) == elf::PT_LOAD) {
         let (offset, size) = segment.file_range(endian);
-        if offset.checked_add(size).is_none_or(|end| end > seen.size()) {
+        // One that is all zeroes takes nothing from the file, wherever it says that it begins.
+        if size > 0 && offset.checked_add(size).is_none_or(|end| end > seen.size()) {
             let end = u128::from(offset) + u128::from(size);
             return Err(broken(format!("it is cut off: {} bytes are there of at least {end}", seen.size())));
         }

@@ -18,6 +18,8 @@ pub(super) enum Role {
 pub(super) enum Problem {
     /// There is nothing at that path, or nowhere in `PATH`.
     NotFound { path: Option<String> },
+    /// It is there, by a part of `PATH` from which runtimes run nothing.
+    Relative { part: String },
     /// A symbolic link leads to nothing.
     Dangling { link: Vec<u8>, target: Vec<u8> },
     /// A symbolic link leads to itself.
@@ -63,6 +65,7 @@ impl Fault {
         };
         let problem = match self.problem {
             Problem::NotFound { .. } => "not_found",
+            Problem::Relative { .. } => "relative_path",
             Problem::Dangling { .. } => "dangling_link",
             Problem::Loop { .. } => "link_loop",
             Problem::NoFile(_) => "no_file",
@@ -91,6 +94,9 @@ impl Fault {
                 format!("{what} is in no folder of PATH={path}; {}", self.missing())
             }
             Problem::NotFound { path: None } => format!("{what} is not in the image; {}", self.missing()),
+            Problem::Relative { part } => format!(
+                "{what} is found by {part:?} in PATH, which is no absolute path, and runtimes refuse to run what they find so; make PATH absolute, or write the command with its folder"
+            ),
             Problem::Dangling { link, target } => format!(
                 "{what} is behind the symbolic link {}, which leads to {:?}, and nothing is there; {}",
                 shown(link),

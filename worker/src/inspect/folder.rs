@@ -16,11 +16,14 @@ use rustix::io::Errno;
 use tempfile::NamedTempFile;
 
 use super::content::{Body, Content};
+use super::layer::WHITEOUT;
 use super::nodes::{File, Id, Kind, Nodes, ROOT, TooMany};
 use super::walk;
 
-/// Where overlayfs puts its notes; the second is what an unprivileged user's has.
-const NOTES: [&[u8]; 2] = [b"trusted.overlay.", b"user.overlay."];
+/// Where overlayfs puts its notes.
+const NOTES: &[u8] = b"trusted.overlay.";
+/// Where an unprivileged user's puts them. For any other they say nothing, and everybody may write them.
+const USER_NOTES: &[u8] = b"user.overlay.";
 /// Nothing of the layers below shows through.
 const OPAQUE: &[u8] = b"opaque";
 /// These say where a file came from, or what else is in use, not what it is.
@@ -35,6 +38,12 @@ pub enum FolderError {
     /// It may not be read, or is not there: it is the Engine's, and this may be another machine.
     #[error(transparent)]
     Io(#[from] io::Error),
+    /// A file here, and in a tar what takes away another.
+    #[error("{path:?} has a name that means another thing in a tar")]
+    Named {
+        /// What is called so.
+        path: PathBuf,
+    },
     /// Overlayfs keeps more than files here.
     #[error("{path:?} is marked {note:?}, so what is there is not all that it means")]
     Marked {
@@ -72,7 +81,15 @@ pub(super) fn read(folder: &Path) -> Result<Nodes, FolderError> {
         for entry in fs::read_dir(&folder)? {
             let entry = entry?;
             let path = folder.join(entry.file_name());
-            let kind = kind(&path, entry.file_type()?)?;
+            let found = entry.file_type()?;
+            // No tar has them: what is below one shows through.
+            if found.is_socket() {
+                continue;
+            }
+            if entry.file_name().as_bytes().starts_with(WHITEOUT) {
+                return Err(FolderError::Named { path });
+            }
+            let kind = kind(&path, found)?;
             let is_folder = matches!(kind, Kind::Folder { .. });
             let id = put(&mut nodes, id, entry.file_name().as_bytes(), kind)?;
             if is_folder {
@@ -142,13 +159,17 @@ fn is_opaque(path: &Path) -> Result<bool, FolderError> {
     };
     let mut opaque = false;
     for name in names[..length].split(|byte| *byte == 0) {
-        let Some(note) = NOTES.iter().find_map(|prefix| name.strip_prefix(*prefix)) else { continue };
+        let (note, is_believed) = match (name.strip_prefix(NOTES), name.strip_prefix(USER_NOTES)) {
+            (Some(note), _) => (note, true),
+            (None, Some(note)) => (note, false),
+            (None, None) => continue,
+        };
         if HARMLESS.contains(&note) {
             continue;
         }
         let mut value = [0; 2];
         let length = lgetxattr(path, name, &mut value).map_err(io::Error::from)?;
-        if (note, &value[..length]) != (OPAQUE, b"y") {
+        if !is_believed || (note, &value[..length]) != (OPAQUE, b"y") {
             let note = String::from_utf8_lossy(note).into_owned();
             return Err(FolderError::Marked { path: path.to_owned(), note });
         }

@@ -10,7 +10,8 @@ use super::content::Content;
 use super::nodes::{File, Id, Kind, Nodes, ROOT};
 use super::walk::{Entry, Error, Walk};
 
-const WHITEOUT: &[u8] = b".wh.";
+/// What names begin with that take something away.
+pub(super) const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
 /// Leftovers of an older way to store layers, at the root.
 const AUFS: &[u8] = b".wh..wh.";

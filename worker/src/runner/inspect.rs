@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::log::Log;
 use super::order::Order;
 use super::passed::{self, Passed};
-use crate::engine::{Engine, ImageConfig, LayerObserver, Observer, PushError, TakeRequest};
+use crate::engine::{Described, Engine, LayerObserver, Observer, PushError, TakeRequest};
 use crate::inspect::{Config, Index, Job, MergeError, Store, Tree, Verdict, Written, judge};
 
 /// An image that passed.
@@ -97,7 +97,7 @@ impl<E: Engine> Inspecting<'_, E> {
                 self.read_folders(&described).await?;
             }
             // Which steps made the layers is not told here, so who is to be told of a line has to wait.
-            if let Judged::Done(config, Ok(verdict)) = self.judge(of_description(described)).await?
+            if let Judged::Done(config, Ok(verdict)) = self.judge(described.config).await?
                 && verdict.warnings.is_empty()
             {
                 return Ok((*config, verdict));
@@ -124,8 +124,8 @@ impl<E: Engine> Inspecting<'_, E> {
 
     /// Reads layers that are not known where the Engine keeps them, as far as that can be done: it takes a small part
     /// of the time in which the Engine would pack the whole image.
-    async fn read_folders(&self, described: &ImageConfig) -> Result<(), Failure> {
-        let layers = described.diff_ids.iter().copied().zip(described.folders.iter().cloned());
+    async fn read_folders(&self, described: &Described) -> Result<(), Failure> {
+        let layers = described.config.diff_ids.iter().copied().zip(described.folders.iter().cloned());
         let layers: Vec<(Sha256, PathBuf)> = layers.collect();
         let store = self.store.clone();
         let reading = spawn_blocking(move || {
@@ -208,21 +208,6 @@ impl<E: Engine> Inspecting<'_, E> {
             Judged::Done(config.into(), verdict)
         });
         judging.await.map_err(|error| infrastructure("inspect_failed", format!("inspecting failed: {error}")))
-    }
-}
-
-fn of_description(described: ImageConfig) -> Config {
-    Config {
-        os: described.os,
-        architecture: described.architecture,
-        variant: described.variant,
-        entrypoint: described.entrypoint,
-        cmd: described.cmd,
-        env: described.env,
-        working_dir: described.working_dir,
-        labels: described.labels,
-        diff_ids: described.diff_ids,
-        steps: Vec::new(),
     }
 }
 

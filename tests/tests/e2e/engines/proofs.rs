@@ -253,7 +253,7 @@ pub(super) fn take(site: &Site) -> String {
         let (progress, mut told) = mpsc::channel(16);
         let drain = async { while told.recv().await.is_some() {} };
         let take = Box::pin(engine.take(request, progress, CancellationToken::new()));
-        (engine.describe(image).await.unwrap(), tokio::join!(take, drain).0.unwrap())
+        (engine.describe(image).await.unwrap().config, tokio::join!(take, drain).0.unwrap())
     });
     assert!(described.env.contains(&"A=b".to_owned()), "{described:?}");
     assert_eq!((described.diff_ids, taken.diff_ids.len()), (taken.diff_ids.clone(), 2));
