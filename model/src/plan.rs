@@ -134,6 +134,37 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// A plan that checks this source for these platforms and asks for nothing more. The Dockerfile is called so.
+    pub fn new(
+        project: ProjectName,
+        platforms: Vec<Platform>,
+        context: ContextRef,
+        dockerfile: Blake3,
+    ) -> Self {
+        Self {
+            project,
+            platforms,
+            output: Output::Check,
+            tags: Vec::new(),
+            context,
+            dockerfile,
+            dockerfile_name: "Dockerfile".to_owned(),
+            target: None,
+            build_args: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            no_cache: false,
+            pull: false,
+            bases: Vec::new(),
+            insecure_registries: Vec::new(),
+            credential_hosts: Vec::new(),
+            checks: Checks::default(),
+            trial: BTreeSet::new(),
+            cross: BTreeSet::new(),
+            annotations: Vec::new(),
+            staging: None,
+        }
+    }
+
     /// The repositories the manifests are pushed to, each once, as `host/name`: those of the tags, or the staging
     /// repository of a candidate.
     pub fn repositories(&self) -> Vec<String> {
@@ -188,32 +219,17 @@ pub(crate) mod tests {
     use crate::convert::{plan_from_proto, plan_to_proto};
 
     pub(crate) fn plan() -> Plan {
+        let nothing = Blake3::of(b"");
+        let context = ContextRef { digest: nothing, manifest_digest: nothing, files: 0, total_bytes: 0 };
+        let platforms = ["linux/amd64", "linux/arm64"].map(|text| text.parse().unwrap()).into();
         Plan {
-            project: ProjectName::default(),
-            platforms: ["linux/amd64", "linux/arm64"].map(|text| text.parse().unwrap()).into(),
             output: Output::Push,
             tags: vec!["r.example/app:1".parse().unwrap(), "r.example/app:2".parse().unwrap()],
-            context: ContextRef {
-                digest: Blake3::of(b""),
-                manifest_digest: Blake3::of(b""),
-                files: 0,
-                total_bytes: 0,
-            },
-            dockerfile: Blake3::of(b""),
-            dockerfile_name: "Dockerfile".to_owned(),
-            target: None,
-            build_args: BTreeMap::new(),
-            labels: BTreeMap::new(),
-            no_cache: false,
-            pull: false,
-            bases: Vec::new(),
-            insecure_registries: Vec::new(),
-            credential_hosts: Vec::new(),
             checks: Checks { data_only: true, ..Checks::default() },
             trial: [1].into(),
             cross: [1].into(),
             annotations: vec![annotation(AnnotationLevel::Manifest, Some("linux/arm64"), "a")],
-            staging: None,
+            ..Plan::new(ProjectName::default(), platforms, context, nothing)
         }
     }
 

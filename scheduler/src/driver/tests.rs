@@ -5,14 +5,14 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use archyard_model::{
-    AttemptId, Blake3, BuildId, BuildState, ContextRef, EventKind, ImageResult, Lock, Output, Plan, Pool,
-    Principal, WorkerOffer,
+    AttemptId, BuildId, BuildState, EventKind, ImageResult, Lock, Plan, Pool, Principal, WorkerOffer,
 };
 
 use super::{Connection, Error, Filter, Handle, NewBuild, Options, Running, Shell, WorkerInput, start};
 use crate::core::{Downstream, EndedBuild, Fact, PublishOrder, Refusal};
 use crate::journal::memory::{Disk, Memory};
 use crate::journal::{self, codec};
+use crate::testing::plan;
 
 /// What the driver asked of its hands.
 #[derive(Debug)]
@@ -38,36 +38,6 @@ fn drive(disk: &Disk) -> (Handle, Running, Receiver<Asked>) {
     let journal = Box::new(Memory::open(disk.clone(), 40));
     let (handle, running) = start(journal, &Options::default(), |_| Hands(sender)).unwrap();
     (handle, running, asked)
-}
-
-fn plan() -> Plan {
-    Plan {
-        project: "app".parse().unwrap(),
-        platforms: vec!["linux/amd64".parse().unwrap()],
-        output: Output::Check,
-        tags: Vec::new(),
-        context: ContextRef {
-            digest: Blake3::of(b"a"),
-            manifest_digest: Blake3::of(b"b"),
-            files: 1,
-            total_bytes: 1,
-        },
-        dockerfile: Blake3::of(b"c"),
-        dockerfile_name: "Dockerfile".to_owned(),
-        target: None,
-        build_args: [].into(),
-        labels: [].into(),
-        no_cache: false,
-        pull: false,
-        bases: Vec::new(),
-        insecure_registries: Vec::new(),
-        credential_hosts: Vec::new(),
-        checks: archyard_model::Checks::default(),
-        trial: std::collections::BTreeSet::new(),
-        cross: std::collections::BTreeSet::new(),
-        annotations: Vec::new(),
-        staging: None,
-    }
 }
 
 fn new_build(request: &str) -> NewBuild {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use archyard_model::convert::plan_to_proto;
-use archyard_model::{Blake3, ContextEntry, ContextManifest, EntryKind, Output, Plan, Platform, ProjectName};
+use archyard_model::{Blake3, ContextEntry, ContextManifest, EntryKind, Plan, Platform, ProjectName};
 use archyard_proto::v1 as proto;
 use archyard_scheduler::{Config, Listen, Running, Scheduler, Times};
 use bytes::Bytes;
@@ -159,28 +159,9 @@ pub(crate) fn plan(platforms: &[&str]) -> (Plan, Vec<Vec<u8>>) {
     }])
     .unwrap();
     let encoded = manifest.encode();
-    let plan = Plan {
-        project: ProjectName::default(),
-        platforms: platforms.iter().map(|platform| platform.parse::<Platform>().unwrap()).collect(),
-        output: Output::Check,
-        tags: Vec::new(),
-        context: manifest.to_ref(&encoded),
-        dockerfile: Blake3::of(&dockerfile),
-        dockerfile_name: "Dockerfile".to_owned(),
-        target: None,
-        build_args: Default::default(),
-        labels: Default::default(),
-        no_cache: false,
-        pull: false,
-        bases: Vec::new(),
-        insecure_registries: Vec::new(),
-        credential_hosts: Vec::new(),
-        checks: archyard_model::Checks::default(),
-        trial: std::collections::BTreeSet::new(),
-        cross: std::collections::BTreeSet::new(),
-        annotations: Vec::new(),
-        staging: None,
-    };
+    let platforms = platforms.iter().map(|platform| platform.parse::<Platform>().unwrap()).collect();
+    let context = manifest.to_ref(&encoded);
+    let plan = Plan::new(ProjectName::default(), platforms, context, Blake3::of(&dockerfile));
     (plan, vec![dockerfile, hello, encoded])
 }
 

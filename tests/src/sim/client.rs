@@ -1,6 +1,5 @@
 //! Clients: they submit until they are answered, attach again after a restart, and cancel now and then.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,32 +71,20 @@ impl Client {
         let trial = (0..positions).filter(|at| *at != required && rng.chance(35)).collect();
         let cross = (0..positions).filter(|_| rng.chance(30)).collect();
         let staging = (output == Output::Candidate).then(|| "registry.example/staging".to_owned());
+        let context = ContextRef {
+            digest: Blake3::of(b"context"),
+            manifest_digest: Blake3::of(b"manifest"),
+            files: 1,
+            total_bytes: 7,
+        };
         let plan = Plan {
-            project: project_name(rng.below(3))?,
-            platforms,
             output,
             tags,
-            context: ContextRef {
-                digest: Blake3::of(b"context"),
-                manifest_digest: Blake3::of(b"manifest"),
-                files: 1,
-                total_bytes: 7,
-            },
-            dockerfile: Blake3::of(b"FROM scratch"),
-            dockerfile_name: "Dockerfile".to_owned(),
-            target: None,
-            build_args: BTreeMap::new(),
-            labels: BTreeMap::new(),
-            no_cache: false,
-            pull: false,
-            bases: Vec::new(),
-            insecure_registries: Vec::new(),
             credential_hosts: if attached { vec!["registry.example".to_owned()] } else { Vec::new() },
-            checks: archyard_model::Checks::default(),
             trial,
             cross,
-            annotations: Vec::new(),
             staging,
+            ..Plan::new(project_name(rng.below(3))?, platforms, context, Blake3::of(b"FROM scratch"))
         };
         Some(Self {
             request: format!("request-{at}").parse().ok()?,

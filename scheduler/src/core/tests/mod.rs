@@ -15,14 +15,15 @@ use std::time::Duration;
 
 use archyard_model::build::PushedManifest;
 use archyard_model::{
-    AttemptId, Blake3, BuildId, BuildState, ContextRef, EventKind, Failure, FailureClass, FencingToken,
-    ImageResult, JobId, JobState, Lock, Output, Plan, Pool, Principal, Sha256, WorkerOffer,
+    AttemptId, BuildId, BuildState, EventKind, Failure, FailureClass, FencingToken, ImageResult, JobId,
+    JobState, Lock, Output, Plan, Pool, Principal, Sha256, WorkerOffer,
 };
 
 use super::{
     Build, ConnectionId, Downstream, Effect, Fact, Input, Moment, Outcome, Refusal, RunningAttempt, State,
     Submission, follow, step,
 };
+use crate::testing;
 
 /// A core with a clock that the test turns.
 #[derive(Default)]
@@ -135,33 +136,8 @@ impl Farm {
 }
 
 fn plan(platforms: &[&str]) -> Plan {
-    Plan {
-        project: "app".parse().unwrap(),
-        platforms: platforms.iter().map(|platform| platform.parse().unwrap()).collect(),
-        output: Output::Check,
-        tags: Vec::new(),
-        context: ContextRef {
-            digest: Blake3::of(b"a"),
-            manifest_digest: Blake3::of(b"b"),
-            files: 1,
-            total_bytes: 1,
-        },
-        dockerfile: Blake3::of(b"c"),
-        dockerfile_name: "Dockerfile".to_owned(),
-        target: None,
-        build_args: BTreeMap::new(),
-        labels: BTreeMap::new(),
-        no_cache: false,
-        pull: false,
-        bases: Vec::new(),
-        insecure_registries: Vec::new(),
-        credential_hosts: Vec::new(),
-        checks: archyard_model::Checks::default(),
-        trial: std::collections::BTreeSet::new(),
-        cross: std::collections::BTreeSet::new(),
-        annotations: Vec::new(),
-        staging: None,
-    }
+    let platforms = platforms.iter().map(|platform| platform.parse().unwrap()).collect();
+    Plan { platforms, ..of_project("app", testing::plan()) }
 }
 
 fn push(platforms: &[&str], tags: &[&str]) -> Plan {
