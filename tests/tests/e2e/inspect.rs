@@ -219,6 +219,19 @@ fn commands_that_are_not_there() {
     row("CMD [\"/bin\"]", "command_no_file", &["a folder"]);
 }
 
+/// In the Engine's folder such a name is a file like any other; who pulls the image finds no shell.
+#[test]
+fn what_only_a_tar_takes_away_is_missed_without_one_too() {
+    for kind in KINDS {
+        let on = On::new(kind);
+        let project = project("FROM BASE\nRUN touch /bin/.wh.sh\nCMD [\"sh\"]\n", &[]);
+        let outcome = on.build(&project, &[]);
+        let record = on.farm.show(&on.farm.newest_build().unwrap());
+        assert_eq!(record["jobs"][0]["failure"]["code"], "command_not_found", "{}", outcome.stderr);
+        outcome.expect(1);
+    }
+}
+
 #[test]
 fn scripts_without_a_fitting_interpreter() {
     let on = On::new(Kind::Host);

@@ -192,8 +192,13 @@ mod tests {
 
     #[test]
     fn what_overlayfs_notes_is_known_or_an_error() {
-        let nodes = marked("user.overlay.opaque", b"y").unwrap();
-        assert_eq!(*nodes.kind(nodes.child(ROOT, b"d").unwrap()), Kind::Folder { opaque: true });
+        let folder = tempfile::tempdir().unwrap();
+        if sees_overlays(folder.path()) {
+            let nodes = marked("trusted.overlay.opaque", b"y").unwrap();
+            assert_eq!(*nodes.kind(nodes.child(ROOT, b"d").unwrap()), Kind::Folder { opaque: true });
+            marked("trusted.overlay.opaque", b"x").unwrap_err();
+            marked("trusted.overlay.redirect", b"/x").unwrap_err();
+        }
         let nodes = marked("user.overlay.origin", b"x").unwrap();
         assert_eq!(*nodes.kind(nodes.child(ROOT, b"d").unwrap()), Kind::Folder { opaque: false });
         marked("user.other", b"x").unwrap();
@@ -201,6 +206,32 @@ mod tests {
             let error = marked(&format!("user.overlay.{note}"), value.as_bytes()).unwrap_err();
             assert!(matches!(&error, FolderError::Marked { note: found, .. } if found == note), "{error}");
         }
+    }
+
+    /// Any step of a build can write it, and for the Engine's overlayfs it then means nothing.
+    #[test]
+    fn a_note_that_everybody_may_write_hides_nothing() {
+        let error = marked("user.overlay.opaque", b"y").unwrap_err();
+        assert!(matches!(&error, FolderError::Marked { note, .. } if note == "opaque"), "{error}");
+    }
+
+    #[test]
+    fn a_name_that_takes_something_away_in_a_tar_is_an_error() {
+        for name in [".wh.sh", ".wh..wh..opq", ".wh..wh.plnk"] {
+            let folder = tempfile::tempdir().unwrap();
+            fs::create_dir(folder.path().join("bin")).unwrap();
+            fs::write(folder.path().join("bin").join(name), "").unwrap();
+            let error = read(folder.path()).unwrap_err();
+            assert!(matches!(&error, FolderError::Named { path } if path.ends_with(name)), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_socket_hides_nothing_for_no_tar_has_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(folder.path().join("app")).unwrap();
+        let nodes = read(folder.path()).unwrap();
+        assert!(nodes.child(ROOT, b"app").is_none());
     }
 
     #[test]

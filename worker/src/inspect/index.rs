@@ -18,7 +18,7 @@ use super::walk;
 
 /// Raised when entries change their meaning, or more of a layer is to be known: what was kept before is then
 /// read anew.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Why a layer could not be read to its end.
 #[derive(Debug, thiserror::Error)]

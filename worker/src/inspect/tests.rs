@@ -93,6 +93,35 @@ fn a_command_that_is_not_there() {
 }
 
 #[test]
+fn a_command_by_a_relative_part_of_path_is_run_by_nobody_but_programs() {
+    let config = |path: &str, words: &[&str]| Config {
+        working_dir: "/srv".to_owned(),
+        env: vec![format!("PATH={path}")],
+        ..running(words)
+    };
+    let layers = [layer().program("srv/app", AMD64).program("srv/sub/app", AMD64).program("bin/app", AMD64)];
+    for (path, part) in [(":/bin", "\".\""), ("/usr/bin:sub:/bin", "\"sub\""), ("./sub", "\"./sub\"")] {
+        let failure = judged(config(path, &["app"]), &layers, &Checks::default()).unwrap_err();
+        assert_eq!(failure.code, "command_relative_path", "{failure}");
+        assert!(failure.message.contains(part) && failure.message.contains("absolute"), "{failure}");
+    }
+    for (path, word) in [("/bin:", "app"), ("gone:/bin", "app"), (":", "./app")] {
+        judged(config(path, &[word]), &layers, &Checks::default()).unwrap();
+    }
+    let failure = judged(config("", &["app"]), &layers, &Checks::default()).unwrap_err();
+    assert_eq!(failure.code, "command_not_found", "{failure}");
+    // What env and shells look up, they run.
+    let script = layer().file("run", 0o755, b"#!/env app\n").program("env", AMD64).program("srv/app", AMD64);
+    let verdict = judged(config("", &["/run"]), &[script], &Checks::default());
+    assert_eq!(verdict.unwrap_err().code, "interpreter_not_found");
+    let script = layer().file("run", 0o755, b"#!/env app\n").program("env", AMD64).program("srv/app", AMD64);
+    judged(config(":/bin", &["/run"]), &[script], &Checks::default()).unwrap();
+    let shell = layer().program("bin/sh", AMD64).program("srv/app", AMD64);
+    let verdict = judged(config(":/bin", &["/bin/sh", "-c", "app"]), &[shell], &Checks::default()).unwrap();
+    assert!(verdict.warnings.is_empty(), "{:?}", verdict.warnings);
+}
+
+#[test]
 fn a_link_beside_something_missing_is_not_blamed() {
     let layers = [layer().symlink("lib", "usr/lib").folder("usr/lib")];
     fails(&["/lib/app"], &layers, "command_not_found", &["\"/lib/app\" is not in the image"]);
@@ -147,6 +176,18 @@ fn programs_whose_headers_are_absurd() {
     fails(&["/app"], &[layer().program("app", x32)], "command_foreign", &["x32", "x86-64"]);
     let object = patched(&[(16, &[1, 0])]);
     fails(&["/app"], &[layer().file("app", 0o755, &object)], "command_no_program", &["no program"]);
+}
+
+/// Linkers put the offset of a segment that is all zeroes wherever they like.
+#[test]
+fn a_segment_that_takes_nothing_from_the_file_may_begin_beyond_its_end() {
+    let mut bytes = Program { loader: Some("/lib/ld.so"), ..AMD64 }.bytes();
+    let second = 64 + 56;
+    bytes[second..second + 4].copy_from_slice(&1_u32.to_le_bytes());
+    bytes[second + 8..second + 16].copy_from_slice(&(1_u64 << 40).to_le_bytes());
+    fails(&["/app"], &[layer().file("app", 0o755, &bytes)], "command_broken_program", &["cut off"]);
+    bytes[second + 32..second + 40].copy_from_slice(&[0; 8]);
+    passes(&["/app"], &[layer().file("app", 0o755, &bytes)]);
 }
 
 #[test]
