@@ -11,6 +11,8 @@ on_every_engine! {
     only_what_the_dockerfile_copies_is_sent,
     a_context_that_is_read_whole_makes_the_same_image,
     every_kind_of_entry_arrives_as_it_is,
+    a_file_of_two_names_leaves_no_third_in_a_later_build,
+    a_file_that_differs_only_in_its_attributes_is_another_image,
     large_files_and_many_small_ones_arrive_whole,
 }
 
@@ -136,6 +138,41 @@ async fn every_kind_of_entry_arrives_as_it_is(on: Kind) {
          tool\n/no/where\ntoolumlautsorts after d/, before d.last"
     );
     assert_eq!(ended.output(1), want);
+}
+
+async fn a_file_of_two_names_leaves_no_third_in_a_later_build(on: Kind) {
+    let mut request = request(&dockerfile("COPY . /c\nRUN ls -A /c\n"));
+    for (content, salt) in [("1", "a"), ("1", "b"), ("2", "b"), ("2", "c")] {
+        let tree = Tree::builder()
+            .busybox()
+            .file("one", content.as_bytes())
+            .file("salt", unique(salt).as_bytes())
+            .hardlink("two", "one")
+            .done();
+        // The same key: the Engine compares with what it kept of the build before.
+        request.build_ref = unique("build");
+        let ended = build(&engine(on), request.clone(), tree).await;
+        ended.succeeded();
+        assert_eq!(ended.output(1), "busybox\none\nsalt\ntwo\n");
+    }
+}
+
+async fn a_file_that_differs_only_in_its_attributes_is_another_image(on: Kind) {
+    let mut request = request(&dockerfile("COPY . /c\n"));
+    let salt = unique("salt");
+    let mut images = Vec::new();
+    for capability in [0x04, 0x08] {
+        let value = [&[1, 0, 0, 2, 0, capability][..], &[0; 14]].concat();
+        let tree = Tree::builder()
+            .busybox()
+            .file("salt", salt.as_bytes())
+            .file("tool", b"x")
+            .xattr("security.capability", &value)
+            .done();
+        request.build_ref = unique("build");
+        images.push(build(&engine(on), request.clone(), tree).await.succeeded().image);
+    }
+    assert_ne!(images[0], images[1]);
 }
 
 async fn large_files_and_many_small_ones_arrive_whole(on: Kind) {

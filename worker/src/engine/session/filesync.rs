@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
+use archyard_model::context::walk_order;
 use archyard_model::{Blake3, ContextEntry, EntryKind};
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
@@ -125,6 +126,21 @@ impl Listing {
             None => id,
         };
         self.tree.entries().get(at as usize)
+    }
+
+    /// A file's length in bytes and its content, whichever of its names this entry is.
+    pub(super) fn file<'a>(&'a self, entry: &'a ContextEntry) -> Option<(u64, &'a Blake3)> {
+        let named = match &entry.kind {
+            EntryKind::Hardlink { target } => {
+                let entries = self.tree.entries();
+                &entries[entries.binary_search_by(|entry| walk_order(&entry.path, target)).ok()?].kind
+            }
+            kind => kind,
+        };
+        match named {
+            EntryKind::File { size, digest } => Some((*size, digest)),
+            _ => None,
+        }
     }
 
     /// The content of the file announced under this number, and its length in bytes. Blocks.

@@ -101,7 +101,7 @@ impl Encoder for PacketEncoder {
         let encoded = match item {
             Outgoing::Stat(id) => {
                 let entry = self.listing.entry(id).ok_or_else(|| Status::internal("no such entry"))?;
-                fill(self.scratch.stat.get_or_insert_default(), entry);
+                fill(self.scratch.stat.get_or_insert_default(), entry, self.listing.file(entry));
                 self.scratch.encode(buffer)
             }
             Outgoing::EndOfStats => packet(STAT, 0, Bytes::new()).encode(buffer),
@@ -130,23 +130,22 @@ fn packet(kind: i32, id: u32, data: Bytes) -> Packet {
     Packet { kind, stat: None, id, data }
 }
 
-/// Overwrites a STAT with an entry's, keeping its buffers.
-fn fill(stat: &mut Stat, entry: &ContextEntry) {
+/// Overwrites a STAT with an entry's, keeping its buffers. `file` is what a file's entry has, by whichever of its
+/// names: one whose other name had another size or time would be linked again, and where both already were the
+/// same file that leaves a temporary name in the image.
+fn fill(stat: &mut Stat, entry: &ContextEntry, file: Option<(u64, &Blake3)>) {
     stat.path.clone_from(&entry.path);
     stat.link.clear();
-    stat.size = 0;
-    let mut nanoseconds = 0;
+    let (size, nanoseconds) =
+        file.map_or((0, 0), |(size, digest)| (size, content_nanoseconds(digest, &entry.xattrs)));
+    stat.size = i64::try_from(size).unwrap_or(i64::MAX);
     match &entry.kind {
-        EntryKind::File { size, digest } => {
-            stat.size = i64::try_from(*size).unwrap_or(i64::MAX);
-            nanoseconds = content_nanoseconds(digest);
-        }
         EntryKind::Symlink { target } => {
             stat.link.clone_from(target);
             stat.size = i64::try_from(target.len()).unwrap_or(i64::MAX);
         }
         EntryKind::Hardlink { target } => stat.link.clone_from(target),
-        EntryKind::Directory => {}
+        EntryKind::File { .. } | EntryKind::Directory => {}
     }
     stat.mode = go_mode(entry);
     stat.modified_ns = entry.modified_s.saturating_mul(1_000_000_000).saturating_add(nanoseconds);
@@ -155,8 +154,14 @@ fn fill(stat: &mut Stat, entry: &ContextEntry) {
 }
 
 /// A fraction of a second that stands for the content: BuildKit compares size, mode and time with what it
-/// kept of the last build, never content, and would build the old bytes. Layers hold whole seconds.
-fn content_nanoseconds(digest: &Blake3) -> i64 {
+/// kept of the last build, never content nor extended attributes, and would build the old ones. Layers hold whole
+/// seconds.
+fn content_nanoseconds(digest: &Blake3, xattrs: &[(String, Vec<u8>)]) -> i64 {
+    let mut digest = *digest;
+    for (name, value) in xattrs {
+        let [name, value] = [Blake3::of(name.as_bytes()), Blake3::of(value)];
+        digest = Blake3::of(&[digest, name, value].map(|part| *part.as_bytes()).concat());
+    }
     let [a, b, c, d, ..] = *digest.as_bytes();
     i64::from(u32::from_le_bytes([a, b, c, d]) % 1_000_000_000)
 }
@@ -192,10 +197,32 @@ mod tests {
     #[test]
     fn equal_size_and_second_but_other_content_is_another_time() {
         let (mut one, mut two) = (Stat::default(), Stat::default());
-        fill(&mut one, &entry(EntryKind::File { size: 1, digest: Blake3::of(b"1") }, 0o644));
-        fill(&mut two, &entry(EntryKind::File { size: 1, digest: Blake3::of(b"2") }, 0o644));
+        let tell = |stat: &mut Stat, content: &[u8]| {
+            let digest = Blake3::of(content);
+            fill(stat, &entry(EntryKind::File { size: 1, digest }, 0o644), Some((1, &digest)));
+        };
+        tell(&mut one, b"1");
+        tell(&mut two, b"2");
         assert_ne!(one.modified_ns, two.modified_ns);
         assert_eq!((one.modified_ns / 1_000_000_000, two.modified_ns / 1_000_000_000), (7, 7));
+    }
+
+    #[test]
+    fn other_attributes_are_another_time() {
+        let digest = Blake3::of(b"1");
+        let with = |xattrs: &[(&str, &[u8])]| {
+            let xattrs: Vec<_> =
+                xattrs.iter().map(|(name, value)| ((*name).to_owned(), value.to_vec())).collect();
+            content_nanoseconds(&digest, &xattrs)
+        };
+        let all = [
+            with(&[]),
+            with(&[("a", b"1")]),
+            with(&[("a", b"2")]),
+            with(&[("b", b"1")]),
+            with(&[("a", b"1"), ("b", b"1")]),
+        ];
+        assert_eq!(all.iter().collect::<std::collections::BTreeSet<_>>().len(), all.len());
     }
 
     #[test]
@@ -203,11 +230,11 @@ mod tests {
         let mut stat = Stat::default();
         let mut link = entry(EntryKind::Symlink { target: b"target".to_vec() }, 0o777);
         link.xattrs.push(("user.x".to_owned(), b"1".to_vec()));
-        fill(&mut stat, &link);
+        fill(&mut stat, &link, None);
         assert_eq!((stat.link.as_slice(), stat.size, stat.xattrs.len()), (b"target".as_slice(), 6, 1));
-        fill(&mut stat, &entry(EntryKind::Directory, 0o755));
+        fill(&mut stat, &entry(EntryKind::Directory, 0o755), None);
         let mut fresh = Stat::default();
-        fill(&mut fresh, &entry(EntryKind::Directory, 0o755));
+        fill(&mut fresh, &entry(EntryKind::Directory, 0o755), None);
         assert_eq!(stat, fresh);
         assert_eq!(stat.path, b"a/\xff");
     }
