@@ -172,10 +172,7 @@ fn judge_text(message: &str, exit_code: Option<i32>, instruction: &str, tail: &[
         return user("target_not_found", message.to_owned());
     }
     if has(&["failed to compute cache key", "failed to calculate checksum", "failed to walk", "lstat "]) {
-        let reason = message.rsplit_once("::").map_or(message, |(_, reason)| reason);
-        let reason = reason.trim_start_matches("failed to compute cache key: ").trim();
-        let reason = reason.strip_suffix(": not found").unwrap_or(reason);
-        return user("copy_failed", format!("{}: {reason}", quote(instruction, "COPY")));
+        return user("copy_failed", format!("{}: {}", quote(instruction, "COPY"), uncopied(message)));
     }
     if (http == Some(404) || lower.ends_with("not found"))
         && matches!(instruction.split(' ').next(), Some("" | "FROM"))
@@ -183,6 +180,18 @@ fn judge_text(message: &str, exit_code: Option<i32>, instruction: &str, tail: &[
         return user("base_not_found", format!("{message}; check the image's name and tag"));
     }
     user("build_failed", message.to_owned())
+}
+
+/// Why something could not be copied, without what BuildKit calls the copy of the context inside.
+fn uncopied(message: &str) -> String {
+    let reason = message.trim_start_matches("failed to compute cache key: ");
+    let of_ref = reason.split_once("failed to calculate checksum of ref ");
+    let reason = of_ref.and_then(|(_, rest)| rest.split_once(": ")).map_or(reason, |(_, reason)| reason);
+    match reason.strip_suffix(": not found") {
+        Some(missing) if missing.ends_with("not found") => missing.to_owned(),
+        Some(missing) => format!("{missing} not found"),
+        None => reason.to_owned(),
+    }
 }
 
 /// An instruction, shortened for a line of text.
@@ -343,10 +352,18 @@ mod tests {
 
     #[test]
     fn copy_failures_are_freed_of_buildkits_prefixes() {
-        let message = "failed to compute cache key: \"/nope\" not found: not found";
-        assert_eq!(judge_text(message, None, "COPY nope /", b"").message, "COPY nope /: \"/nope\" not found");
-        let message = "failed to calculate checksum of ref abc::xyz: \"/nope\": not found";
-        assert_eq!(judge_text(message, None, "COPY nope /", b"").code, "copy_failed");
+        for (message, want) in [
+            ("failed to compute cache key: \"/nope\" not found: not found", "\"/nope\" not found"),
+            ("failed to calculate checksum of ref abc::xyz: \"/nope\": not found", "\"/nope\" not found"),
+            (
+                "failed to compute cache key: failed to calculate checksum of ref abc::xyz: \"/a::b: c\": not found",
+                "\"/a::b: c\" not found",
+            ),
+            ("failed to calculate checksum of ref a::b: too many symlinks: /x", "too many symlinks: /x"),
+        ] {
+            let verdict = judge_text(message, None, "COPY nope /", b"");
+            assert_eq!((verdict.code, verdict.message), ("copy_failed", format!("COPY nope /: {want}")));
+        }
     }
 
     #[test]
