@@ -55,8 +55,10 @@ pub const SMOKE_OPEN_FILES: u32 = 16_384;
 pub const SMOKE_OUTPUT_BYTES: u64 = 2 * 1024 * 1024;
 /// What a smoke test may write into a root that is writable, and into one file.
 pub const SMOKE_DISK_BYTES: u64 = 1024 * 1024 * 1024;
-/// Its `/tmp`, and each `VOLUME` of the image: in memory, within the memory it may use.
+/// Its `/tmp`: in memory, within the memory it may use.
 pub const SMOKE_TMP_BYTES: u64 = 64 * 1024 * 1024;
+/// All `VOLUME`s of the image together are given its memory divided by this, in equal shares.
+pub const SMOKE_VOLUMES_PART: u64 = 2;
 /// `VOLUME`s of an image that is put to smoke tests.
 pub const SMOKE_VOLUMES: usize = 64;
 /// Globs of executables that may be of another machine.

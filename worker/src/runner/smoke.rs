@@ -126,6 +126,15 @@ impl Test {
                 "smoke_failed",
                 format!("it did not start: {reason}; mend the image, or name a program it has"),
             ),
+            End::VolumeFull(most) => {
+                let most = bytes(*most);
+                (
+                    "smoke_volume",
+                    format!(
+                        "what the image holds below a VOLUME does not fit into {most} of memory; give it more with --smoke-test-memory, or let the image hold less there"
+                    ),
+                )
+            }
             End::OutOfMemory => {
                 let memory = bytes(checks.smoke_memory);
                 (
@@ -271,6 +280,12 @@ mod tests {
             (End::Exited(1), "x: Read-only file system\n", "smoke_failed", "--smoke-test-writable"),
             (End::Exited(1), "bad address 'h'\n", "smoke_failed", "--smoke-test-network"),
             (End::NotStarted("exec: \"app\"".to_owned()), "", "smoke_failed", "did not start: exec: \"app\""),
+            (
+                End::VolumeFull(256 << 20),
+                "",
+                "smoke_volume",
+                "into 256 MiB of memory; give it more with --sm",
+            ),
             (End::OutOfMemory, "", "smoke_out_of_memory", "its 512 MiB of memory"),
             (End::TimedOut, "", "smoke_timeout", "within 60s"),
             (End::DiskFull, "", "smoke_disk", "more than 1 GiB"),

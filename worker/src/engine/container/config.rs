@@ -11,6 +11,7 @@ use archyard_model::{AttemptId, limits};
 use bollard::models::{ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, ResourcesUlimits};
 
 use super::RunRequest;
+use super::volumes::Volumes;
 
 /// On every container: which attempt it is of, as [`AttemptId::file_name`].
 pub(super) const ATTEMPT: &str = "archyard.attempt";
@@ -68,31 +69,31 @@ pub(super) fn prefix(attempt: AttemptId) -> String {
     format!("archyard-{}-", attempt.file_name())
 }
 
-/// What to make. An error says why the image cannot be run.
-pub(super) fn body(request: &RunRequest, volumes: &[String]) -> Result<ContainerCreateBody, String> {
-    if volumes.len() > limits::SMOKE_VOLUMES {
-        let (count, most) = (volumes.len(), limits::SMOKE_VOLUMES);
-        return Err(format!("the image has {count} VOLUMEs; at most {most} are taken"));
-    }
-    let labels = HashMap::from([
+/// Whose it is, on all that is made for a program.
+pub(super) fn labels(request: &RunRequest) -> HashMap<String, String> {
+    HashMap::from([
         (ATTEMPT.to_owned(), request.attempt.file_name()),
         (WORKER.to_owned(), request.home.worker.clone()),
         (HOME.to_owned(), request.home.data_dir.clone()),
-    ]);
-    Ok(ContainerCreateBody {
+    ])
+}
+
+/// What to make.
+pub(super) fn body(request: &RunRequest, volumes: &Volumes) -> ContainerCreateBody {
+    ContainerCreateBody {
         image: Some(request.image.to_string()),
         cmd: (!request.words.is_empty()).then(|| request.words.clone()),
-        labels: Some(labels),
+        labels: Some(labels(request)),
         attach_stdout: Some(true),
         attach_stderr: Some(true),
         // The image's own would run beside the program.
         healthcheck: Some(HealthConfig { test: Some(vec!["NONE".to_owned()]), ..HealthConfig::default() }),
         host_config: Some(host(request, volumes)),
         ..ContainerCreateBody::default()
-    })
+    }
 }
 
-fn host(request: &RunRequest, volumes: &[String]) -> HostConfig {
+fn host(request: &RunRequest, volumes: &Volumes) -> HostConfig {
     let memory = i64::try_from(request.memory_bytes).unwrap_or(i64::MAX);
     HostConfig {
         network_mode: Some(if request.network { "default" } else { "none" }.to_owned()),
@@ -103,7 +104,8 @@ fn host(request: &RunRequest, volumes: &[String]) -> HostConfig {
         cpu_shares: Some(CPU_SHARES),
         ulimits: Some(ulimits(request)),
         readonly_rootfs: Some(!request.writable),
-        tmpfs: Some(in_memory(request, volumes)),
+        tmpfs: Some(tmp(request, volumes)),
+        mounts: Some(volumes.mounts()),
         cap_drop: Some(vec!["ALL".to_owned()]),
         cap_add: Some(CAPABILITIES.map(str::to_owned).to_vec()),
         security_opt: Some(vec!["no-new-privileges".to_owned()]),
@@ -127,35 +129,25 @@ fn ulimits(request: &RunRequest) -> Vec<ResourcesUlimits> {
     all
 }
 
-/// What lies in memory: for a volume would be on the Engine's disk, and nobody measures it there.
-fn in_memory(request: &RunRequest, volumes: &[String]) -> HashMap<String, String> {
+/// A folder to write to where there is none.
+fn tmp(request: &RunRequest, volumes: &Volumes) -> HashMap<String, String> {
+    const TMP: &str = "/tmp";
+    if request.writable || volumes.has(TMP) {
+        return HashMap::new();
+    }
     // Programs unpack others there and run them, as they may where it is on a disk.
     let options = format!("rw,exec,nosuid,nodev,size={},mode=1777", limits::SMOKE_TMP_BYTES);
-    let tmp = (!request.writable).then(|| "/tmp".to_owned());
-    let volumes = volumes.iter().filter_map(|volume| clean(volume));
-    tmp.into_iter().chain(volumes).map(|path| (path, options.clone())).collect()
-}
-
-/// A path as the Engine compares it. None for the root, of which it says itself that it cannot be one.
-fn clean(path: &str) -> Option<String> {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()),
-            part => parts.push(part),
-        }
-    }
-    (!parts.is_empty()).then(|| format!("/{}", parts.join("/")))
+    HashMap::from([(TMP.to_owned(), options)])
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use archyard_model::{BuildId, FencingToken, JobId, Sha256};
     use std::time::Duration;
 
-    fn request(writable: bool) -> RunRequest {
+    /// Some program, with 16 MiB.
+    pub(in super::super) fn request(writable: bool) -> RunRequest {
         let attempt =
             AttemptId { job: JobId { build: BuildId::from_parts(5, 7), index: 0 }, token: FencingToken(3) };
         RunRequest {
@@ -173,38 +165,30 @@ mod tests {
     }
 
     #[test]
-    fn paths_are_cleaned_as_the_engine_does() {
-        for (given, clean_path) in [
-            ("/data", Some("/data")),
-            ("/data/", Some("/data")),
-            ("data//x/./y", Some("/data/x/y")),
-            ("/a/../../b", Some("/b")),
-            ("/", None),
-            ("/..", None),
-        ] {
-            assert_eq!(clean(given).as_deref(), clean_path, "{given}");
-        }
-    }
-
-    #[test]
     fn nothing_of_a_volume_is_on_a_disk() {
-        let volumes = ["/data/".to_owned(), "/tmp".to_owned()];
-        for (writable, paths) in [(false, vec!["/data", "/tmp"]), (true, vec!["/data", "/tmp"])] {
-            let host = body(&request(writable), &volumes).unwrap().host_config.unwrap();
-            let mut tmpfs: Vec<_> = host.tmpfs.unwrap().into_keys().collect();
-            tmpfs.sort_unstable();
-            assert_eq!(tmpfs, paths);
+        let volume = ["/data/".to_owned()];
+        let tmp = ["/tmp".to_owned()];
+        for (writable, declared, in_memory) in
+            [(false, &volume[..], &["/tmp"][..]), (true, &volume, &[]), (false, &tmp, &[]), (true, &[], &[])]
+        {
+            let request = request(writable);
+            let volumes = Volumes::of(&request, declared).unwrap();
+            let host = body(&request, &volumes).host_config.unwrap();
+            assert_eq!(host.tmpfs.unwrap().into_keys().collect::<Vec<_>>(), in_memory);
             assert_eq!(host.readonly_rootfs, Some(!writable));
+            let mounts = host.mounts.unwrap();
+            assert_eq!(mounts.len(), declared.len());
+            for mount in mounts {
+                let driver = mount.volume_options.unwrap().driver_config.unwrap();
+                assert_eq!(driver.options.unwrap()["type"], "tmpfs");
+            }
         }
-        let host = body(&request(true), &[]).unwrap().host_config.unwrap();
-        assert!(host.tmpfs.unwrap().is_empty(), "a writable root has a /tmp of its own");
-        let many: Vec<_> = (0..100).map(|n| format!("/v{n}")).collect();
-        assert!(body(&request(true), &many).unwrap_err().contains("100 VOLUMEs"));
     }
 
     #[test]
     fn a_container_says_whose_it_is() {
-        let body = body(&request(false), &[]).unwrap();
+        let volumes = Volumes::of(&request(false), &[]).unwrap();
+        let body = body(&request(false), &volumes);
         let labels = body.labels.unwrap();
         assert_eq!(AttemptId::from_file_name(&labels[ATTEMPT]), Some(request(false).attempt));
         assert_eq!(format!("{HOME}={}", labels[HOME]), request(false).home.filter());

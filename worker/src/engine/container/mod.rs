@@ -2,19 +2,23 @@
 //!
 //! What runs in there is nobody's that we trust. It gets [bounded](config) memory, processes, time and disk, none
 //! of the machine's folders or devices, and no network unless that was asked for; its output is told while it
-//! comes and kept nowhere. However it ends, no container and no volume of it stays; what a killed runner leaves
-//! is [found](leftovers) by its agent.
+//! comes and kept nowhere. Its [volumes] are in memory. However it ends, no container and no volume of it stays; what a
+//! killed runner leaves is [found](leftovers) by its agent.
 //!
 //! This never judges an image: it says [how the program ended](End), and whoever asked knows what that means.
 
 mod config;
+mod holder;
 mod leftovers;
 mod output;
+mod pause;
 mod refusal;
+mod volumes;
 mod watch;
 
 use std::fmt;
 use std::pin::pin;
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 use archyard_model::{AttemptId, Failure, FailureClass, Sha256};
@@ -34,8 +38,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{DockerEngine, EngineError};
 pub use config::Home;
+use holder::Holder;
 use output::Output;
 use refusal::Refusal;
+use volumes::Volumes;
 
 /// How long the Engine may take to make a container. Some copy the whole image for it.
 const CREATION: Duration = Duration::from_secs(120);
@@ -98,6 +104,8 @@ pub enum End {
     TimedOut,
     /// Killed: it wrote more than [`SMOKE_DISK_BYTES`](archyard_model::limits::SMOKE_DISK_BYTES), or more files than can be counted in time.
     DiskFull,
+    /// It never ran: what the image holds below a `VOLUME` does not fit into this many bytes, or so many files.
+    VolumeFull(u64),
     /// It never ran: the image has no such program, user or folder. The Engine's own words.
     NotStarted(String),
 }
@@ -109,6 +117,7 @@ impl fmt::Display for End {
             Self::OutOfMemory => f.write_str("out of memory"),
             Self::TimedOut => f.write_str("it did not end in time"),
             Self::DiskFull => f.write_str("it wrote too much"),
+            Self::VolumeFull(_) => f.write_str("its VOLUMEs are too small for what the image holds there"),
             Self::NotStarted(reason) => f.write_str(reason),
         }
     }
@@ -148,7 +157,8 @@ pub(super) async fn run(
     cancel: CancellationToken,
 ) -> Result<Ran, RunError> {
     let api = engine.api().map_err(|error| RunError::of("engine_unreachable", &error))?;
-    let container = Container { engine, api, name: config::name(request.attempt, request.number), request };
+    let name = config::name(request.attempt, request.number);
+    let container = Container { engine, api, name, request, volumes: OnceLock::new() };
     let mut output = Output::new(container.name.clone(), progress.clone());
     let step = Step { sender: progress, request: &container.request, started: SystemTime::now() };
     step.tell(&container.name, None, String::new()).await;
@@ -192,6 +202,8 @@ struct Container<'a> {
     api: Docker,
     name: String,
     request: RunRequest,
+    /// Once the Engine was asked for any.
+    volumes: OnceLock<Volumes>,
 }
 
 impl Container<'_> {
@@ -221,7 +233,19 @@ impl Container<'_> {
     }
 
     async fn start(&self) -> Result<AttachContainerResults, Refusal> {
-        self.create().await?;
+        let volumes = self.declared().await?;
+        if volumes.is_empty() {
+            return self.start_with(&volumes).await;
+        }
+        let volumes = self.volumes.get_or_init(|| volumes);
+        let holder = Holder::start(&self.api, &self.name, &self.request, volumes).await?;
+        let attached = self.start_with(volumes).await?;
+        holder.end().await?;
+        Ok(attached)
+    }
+
+    async fn start_with(&self, volumes: &Volumes) -> Result<AttachContainerResults, Refusal> {
+        self.create(volumes).await?;
         let options = AttachContainerOptionsBuilder::new().stream(true).stdout(true).stderr(true).build();
         // Before it starts, or its first words were lost.
         let attached = self.api.attach_container(&self.name, Some(options)).await.map_err(Refusal::of)?;
@@ -249,13 +273,22 @@ impl Container<'_> {
         self.look_closer(end).await
     }
 
-    async fn create(&self) -> Result<(), Refusal> {
+    /// The image's volumes.
+    async fn declared(&self) -> Result<Volumes, Refusal> {
         let image = self.api.inspect_image(&self.request.image.to_string()).await.map_err(Refusal::of)?;
-        let volumes = image.config.and_then(|config| config.volumes).unwrap_or_default();
-        let body = config::body(&self.request, &volumes).map_err(Refusal::Image)?;
+        let declared = image.config.and_then(|config| config.volumes).unwrap_or_default();
+        Volumes::of(&self.request, &declared).map_err(Refusal::Image)
+    }
+
+    async fn create(&self, volumes: &Volumes) -> Result<(), Refusal> {
+        let body = config::body(&self.request, volumes);
         let options = CreateContainerOptionsBuilder::new().name(&self.name).build();
         match timeout(CREATION, self.api.create_container(Some(options), body)).await {
-            Ok(created) => created.map(drop).map_err(Refusal::of),
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(Error::DockerResponseServerError { message, .. })) if volumes.are_too_small(&message) => {
+                Err(Refusal::VolumeFull(volumes.each_bytes()))
+            }
+            Ok(Err(error)) => Err(Refusal::of(error)),
             Err(_) => Err(Refusal::Slow(CREATION)),
         }
     }
@@ -313,7 +346,13 @@ impl Container<'_> {
 
     /// With its processes and whatever it wrote.
     async fn remove(&self) {
-        match timeout(REMOVAL, remove(&self.api, &self.name)).await {
+        let all_of_it = async {
+            remove(&self.api, &self.name).await?;
+            let Some(volumes) = self.volumes.get() else { return Ok(()) };
+            remove(&self.api, &holder::name(&self.name)).await?;
+            volumes.remove(&self.api).await
+        };
+        match timeout(REMOVAL, all_of_it).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 tracing::warn!(container = self.name, %error, "a container stays until the agent removes it");
@@ -335,12 +374,17 @@ impl Container<'_> {
 
 /// Ends and removes a container; one that is not there is fine.
 async fn remove(api: &Docker, name: &str) -> Result<(), Error> {
+    let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+    persist(|| api.remove_container(name, Some(options.clone()))).await
+}
+
+/// Has the Engine remove something, until it is gone.
+async fn persist<F: Future<Output = Result<(), Error>>>(removal: impl Fn() -> F) -> Result<(), Error> {
     let mut tries = REMOVAL_TRIES;
     loop {
-        let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
-        match api.remove_container(name, Some(options)).await {
+        match removal().await {
             Ok(()) | Err(Error::DockerResponseServerError { status_code: 404, .. }) => return Ok(()),
-            // It is being removed, or was started in this very moment.
+            // It is being removed, or was started in this very moment, or what has it is.
             Err(Error::DockerResponseServerError { .. }) if tries > 0 => tries -= 1,
             Err(error) => return Err(error),
         }

@@ -51,6 +51,10 @@ pub(super) enum Refusal {
     Slow(Duration),
     /// We did not even ask: the image cannot be run.
     Image(String),
+    /// What it holds below a `VOLUME` does not fit into so many bytes.
+    VolumeFull(u64),
+    /// What we do ourselves does not work on this machine.
+    Machine(&'static str),
 }
 
 impl Refusal {
@@ -70,6 +74,8 @@ impl Refusal {
                 return Err(RunError::of("engine_failed", &message));
             }
             Self::Image(reason) => return Ok(End::NotStarted(reason)),
+            Self::VolumeFull(bytes) => return Ok(End::VolumeFull(bytes)),
+            Self::Machine(problem) => return Err(RunError::of("engine_failed", &problem)),
         };
         let said = match &error {
             Error::DockerResponseServerError { message, .. } => message.trim(),
