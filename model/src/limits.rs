@@ -161,5 +161,10 @@ pub const CREDENTIALS_PATIENCE: Duration = Duration::from_secs(10 * 60);
 pub const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 /// Attempts of one job, the first included.
 pub const ATTEMPTS: u32 = 3;
+/// How long a blob on its way to or from a registry may stand still, its end included: registries take their time over
+/// the end of a large one.
+pub const BLOB_STALL: Duration = Duration::from_secs(5 * 60);
+/// One try at a promotion that brings blobs from one registry to another.
+pub const PROMOTE_TIME: Duration = Duration::from_secs(6 * 60 * 60);
 /// Tries of the publisher before the build fails.
 pub const PUBLISH_TRIES: u32 = 5;

@@ -20,13 +20,12 @@ use crate::registry;
 use crate::registry::Registries;
 use crate::views::Views;
 
-/// Locks resolved at a time, and publishings, each.
+/// Locks resolved at a time, publishings and promotions, each.
 const AT_ONCE: usize = 16;
 /// Records written at a time: they wait for one disk.
 const WRITERS: usize = 4;
-/// One try at publishing, from its order on: it ends before the core gives it up and orders another, so that no two
-/// tries of one build push at the same time.
-const PUBLISH_PATIENCE: Duration = policy::PUBLISH_SILENCE.saturating_sub(Duration::from_secs(60));
+/// How often a promotion asks whether its build still wants it: one that brings large blobs must not outlive its cancel.
+const STILL_WANTED: Duration = Duration::from_secs(2);
 /// The first pause after a record could not be written; each later one is twice as long.
 const PAUSE: Duration = Duration::from_secs(1);
 /// The longest.
@@ -55,6 +54,8 @@ pub(crate) struct Effects {
     driver: Handle,
     locks: Arc<Semaphore>,
     publishings: Arc<Semaphore>,
+    /// Apart, for they may take long.
+    promotions: Arc<Semaphore>,
     writers: Arc<Semaphore>,
 }
 
@@ -66,6 +67,7 @@ impl Effects {
             driver,
             locks: semaphore(AT_ONCE),
             publishings: semaphore(AT_ONCE),
+            promotions: semaphore(AT_ONCE),
             writers: semaphore(WRITERS),
         }
     }
@@ -135,6 +137,8 @@ impl Effects {
         }
     }
 
+    /// One try at publishing. It ends before the core gives it up and orders another, so that no two tries of one build
+    /// push at the same time.
     async fn publish(self, order: PublishOrder, deadline: Instant) {
         let build = order.build;
         let beside = order.promotion.as_ref().map(|promotion| promotion.staging.as_str());
@@ -142,8 +146,11 @@ impl Effects {
         let outcome = match registry {
             Ok(registry) => {
                 let journaled = Journaled(&self.driver);
-                let publishing = publish::publish(&registry, &order, &journaled);
-                timeout_at(deadline, publishing).await.unwrap_or_else(|_| Err(too_slow()))
+                let publishing = timeout_at(deadline, publish::publish(&registry, &order, &journaled));
+                tokio::select! {
+                    done = publishing => done.unwrap_or_else(|_| Err(too_slow(&order))),
+                    () = self.unwanted(&order) => Ok(false),
+                }
             }
             Err(error) => Err(Failed { failure: no_client(&error), retryable: true }),
         };
@@ -157,6 +164,20 @@ impl Effects {
         };
         if let Err(error) = answered {
             tracing::debug!(%build, %error, "the publisher came too late");
+        }
+    }
+
+    /// Returns when a promotion's build has ended meanwhile. Other publishing is short, and hears it from the journal.
+    async fn unwanted(&self, order: &PublishOrder) {
+        if order.promotion.is_none() {
+            return std::future::pending().await;
+        }
+        loop {
+            tokio::time::sleep(STILL_WANTED).await;
+            match self.driver.record(order.build).await {
+                Ok(Some(record)) if !record.state.is_terminal() => {}
+                _ => return,
+            }
         }
     }
 
@@ -189,8 +210,10 @@ impl Shell for Effects {
 
     fn publish(&mut self, order: PublishOrder) {
         let span = tracing::info_span!("publish", build = %order.build);
-        let deadline = Instant::now() + PUBLISH_PATIENCE;
-        self.start(&self.publishings, span, self.clone().publish(order, deadline));
+        let is_promotion = order.promotion.is_some();
+        let deadline = Instant::now() + policy::publish_patience(is_promotion);
+        let permits = if is_promotion { &self.promotions } else { &self.publishings };
+        self.start(permits, span, self.clone().publish(order, deadline));
     }
 
     fn archive(&mut self, ended: EndedBuild) {
@@ -215,10 +238,10 @@ impl Ledger for Journaled<'_> {
     }
 }
 
-fn too_slow() -> Failed {
+fn too_slow(order: &PublishOrder) -> Failed {
     let message = format!(
         "the registry was too slow: publishing took longer than {} s; build again when it is faster",
-        PUBLISH_PATIENCE.as_secs()
+        policy::publish_patience(order.promotion.is_some()).as_secs()
     );
     Failed { failure: Failure::new(FailureClass::Infrastructure, "registry_slow", message), retryable: true }
 }

@@ -15,7 +15,9 @@ pub const LOCK_SILENCE: Duration = Duration::from_secs(2 * limits::LOCK_TIMEOUT.
 /// How often it is asked.
 pub const LOCK_TRIES: u32 = 3;
 /// Silence of the publisher, after which the try counts as failed.
-pub const PUBLISH_SILENCE: Duration = Duration::from_secs(5 * 60);
+const PUBLISH_SILENCE: Duration = Duration::from_secs(5 * 60);
+/// What it is given less, so that it has ended before it is given up.
+const PUBLISH_MARGIN: Duration = Duration::from_secs(60);
 /// The first pause before publishing is tried again; each later one is twice as long, up to the last.
 pub const PUBLISH_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause.
@@ -28,6 +30,16 @@ pub const ARCHIVED_REQUESTS: usize = 65_536;
 pub const WARM_HINTS: usize = 65_536;
 /// Jobs of one platform that are spoken of in one consequence.
 pub const BURST: usize = 64;
+
+/// Silence of the publisher, after which the try counts as failed. A promotion may have to bring blobs of any size.
+pub fn publish_silence(is_promotion: bool) -> Duration {
+    if is_promotion { limits::PROMOTE_TIME + PUBLISH_MARGIN } else { PUBLISH_SILENCE }
+}
+
+/// How long one try at publishing may take, from its order on.
+pub fn publish_patience(is_promotion: bool) -> Duration {
+    publish_silence(is_promotion).saturating_sub(PUBLISH_MARGIN)
+}
 
 /// The pause after this many failed tries.
 pub fn publish_pause(failures: u32) -> Duration {

@@ -34,6 +34,11 @@ pub(super) fn of_registry(what: &str, image: &Reference, error: &Error) -> Faile
                 "registry {registry} could not {what} {image}: {detail}; build again when it has recovered"
             ),
         ),
+        Cause::NoRoots => (
+            FailureClass::Infrastructure,
+            "no_ca_certificates",
+            format!("registry {registry} cannot be asked to {what} {image}: {detail}"),
+        ),
         Cause::NotFound | Cause::Refused => (
             FailureClass::User,
             "registry_refused",
@@ -43,6 +48,15 @@ pub(super) fn of_registry(what: &str, image: &Reference, error: &Error) -> Faile
         ),
     };
     Failed { failure: Failure::new(class, code, message), retryable }
+}
+
+/// A blob did not get from one registry to another, because of either.
+pub(super) fn of_copy(from: &Reference, to: &Reference, error: &Error) -> Failed {
+    if error.registry == from.registry() && error.registry != to.registry() {
+        of_registry("give a layer of", from, error)
+    } else {
+        of_registry("push", to, error)
+    }
 }
 
 /// A platform's manifest is not in the registry, or is not what its worker said.
@@ -57,9 +71,9 @@ pub(super) fn of_manifest(platform: &Platform, image: &Reference, problem: &str)
 }
 
 /// Something of a candidate is not where it waits to be promoted.
-pub(super) fn of_candidate(what: &str, platform: &Platform, staging: &str) -> Failed {
+pub(super) fn of_candidate(what: &str, staging: &str) -> Failed {
     let message = format!(
-        "the candidate cannot be promoted: {what} of {platform} is not in {staging} any more; somebody or the registry's \
+        "the candidate cannot be promoted: {what} is not in {staging} any more; somebody or the registry's \
          garbage collection removed it. Build the candidate anew"
     );
     Failed { failure: Failure::new(FailureClass::User, "candidate_incomplete", message), retryable: false }

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use archyard_model::reference::is_loopback;
-use archyard_model::{Plan, Reference, Sha256};
+use archyard_model::{Plan, Reference, Sha256, limits};
+use archyard_net::registry_client;
 use bytes::Bytes;
 use oci_client::client::{ClientConfig, ClientProtocol};
 use oci_client::manifest::{
@@ -48,9 +49,9 @@ pub struct Manifest {
 }
 
 /// Makes clients, and keeps those that hold no secret.
-#[derive(Default)]
 pub struct Registries {
     insecure: Vec<String>,
+    stall: Duration,
     /// By the registries that are spoken to without TLS.
     anonymous: Mutex<HashMap<Vec<String>, Client>>,
 }
@@ -62,12 +63,26 @@ pub struct Registry {
     credentials: Arc<credentials::Set>,
     /// Registries that are spoken to without TLS.
     plain: Vec<String>,
+    /// How long a blob on its way may stand still.
+    pub(super) stall: Duration,
+}
+
+impl Default for Registries {
+    fn default() -> Self {
+        Self::new(Vec::new())
+    }
 }
 
 impl Registries {
     /// `insecure`: registries of the whole farm that may be spoken to without TLS.
     pub fn new(insecure: Vec<String>) -> Self {
-        Self { insecure, anonymous: Mutex::default() }
+        Self { insecure, stall: limits::BLOB_STALL, anonymous: Mutex::default() }
+    }
+
+    /// The same with another patience for blobs that stand still.
+    #[must_use]
+    pub fn stalling(self, stall: Duration) -> Self {
+        Self { stall, ..self }
     }
 
     /// The way to a plan's registries, with its credentials.
@@ -102,12 +117,12 @@ impl Registries {
             }
             match kept.get(&plain) {
                 Some(client) => client.clone(),
-                None => kept.entry(plain.clone()).or_insert(client(plain.clone())?).clone(),
+                None => kept.entry(plain.clone()).or_insert(client(&plain)?).clone(),
             }
         } else {
-            client(plain.clone())?
+            client(&plain)?
         };
-        Ok(Registry { client, credentials, plain })
+        Ok(Registry { client, credentials, plain, stall: self.stall })
     }
 }
 
@@ -123,8 +138,8 @@ impl std::fmt::Debug for Registry {
     }
 }
 
-fn client(plain: Vec<String>) -> Result<Client, Error> {
-    connect(ClientConfig { read_timeout: Some(READ_TIMEOUT), ..config(plain) })
+fn client(plain: &[String]) -> Result<Client, Error> {
+    connect(|| ClientConfig { read_timeout: Some(READ_TIMEOUT), ..config(plain.to_vec()) })
 }
 
 fn config(plain: Vec<String>) -> ClientConfig {
@@ -136,11 +151,11 @@ fn config(plain: Vec<String>) -> ClientConfig {
     }
 }
 
-fn connect(config: ClientConfig) -> Result<Client, Error> {
-    Client::try_from(config).map_err(|error| Error {
+fn connect(config: impl Fn() -> ClientConfig) -> Result<Client, Error> {
+    registry_client(config).map_err(|error| Error {
         registry: "any registry".to_owned(),
         cause: super::Cause::Unreachable,
-        detail: format!("this machine's TLS certificates cannot be read: {error}"),
+        detail: format!("no client of registries can be made here: {error}"),
     })
 }
 
@@ -211,7 +226,7 @@ impl Registry {
 
     /// The same registries, for blobs of any size: a whole blob is one request, and no answer comes before its end.
     pub(super) fn for_bulk(&self) -> Result<Self, Error> {
-        let client = connect(ClientConfig { use_monolithic_push: true, ..config(self.plain.clone()) })?;
+        let client = connect(|| ClientConfig { use_monolithic_push: true, ..config(self.plain.clone()) })?;
         Ok(Self { client, ..self.clone() })
     }
 

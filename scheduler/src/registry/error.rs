@@ -1,6 +1,7 @@
 //! Why a registry did not give or take something.
 
 use archyard_model::Reference;
+use archyard_net::{NO_ROOTS, is_for_lack_of_roots};
 use oci_client::errors::{OciDistributionError, OciErrorCode};
 
 /// A request that failed.
@@ -26,6 +27,8 @@ pub enum Cause {
     Unreachable,
     /// It answers that it cannot now: 5xx, or too many requests.
     Failing,
+    /// This machine has no CA certificates, and the registry speaks TLS.
+    NoRoots,
     /// It refuses, or gave what is no manifest: trying again changes nothing.
     Refused,
 }
@@ -43,6 +46,18 @@ impl Error {
         Self { registry: image.registry().to_owned(), cause: Cause::Refused, detail: detail.into() }
     }
 
+    /// A blob that stood still for this many seconds.
+    pub(super) fn stalled(image: &Reference, seconds: u64) -> Self {
+        let detail = format!("no byte of a blob moved for {seconds} s");
+        Self { registry: image.registry().to_owned(), cause: Cause::Unreachable, detail }
+    }
+
+    /// A blob that ended before its end.
+    pub(super) fn broken(image: &Reference, said: &str) -> Self {
+        let detail = format!("a blob broke off: {}", shortened(said));
+        Self { registry: image.registry().to_owned(), cause: Cause::Unreachable, detail }
+    }
+
     /// Nobody answered in time.
     pub(super) fn timeout(image: &Reference) -> Self {
         let detail = "no answer in time".to_owned();
@@ -58,6 +73,7 @@ impl Error {
 
 fn classify(error: &OciDistributionError) -> (Cause, String) {
     match error {
+        _ if is_for_lack_of_roots(error) => (Cause::NoRoots, NO_ROOTS.to_owned()),
         OciDistributionError::RequestError(error) => match error.status() {
             Some(status) => (of_status(status.as_u16()), format!("HTTP {status}")),
             None => (Cause::Unreachable, innermost(error)),

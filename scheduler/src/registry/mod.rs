@@ -5,6 +5,7 @@
 
 mod client;
 mod error;
+mod passing;
 mod proxy;
 mod transfer;
 

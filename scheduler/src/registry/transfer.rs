@@ -1,11 +1,14 @@
 //! Blobs from one repository to another: mounted where the registry can, else passed through piece by piece.
 
 use archyard_model::{Reference, Sha256};
+use archyard_net::watch;
 use futures_util::TryStreamExt as _;
 use oci_client::RegistryOperation;
 use oci_client::errors::OciDistributionError;
+use tokio::time::timeout;
 
 use super::client::{Registry, reference_part, to_oci, within};
+use super::passing::Passing;
 use super::{Cause, Error};
 
 impl Registry {
@@ -37,8 +40,8 @@ impl Registry {
         }
     }
 
-    /// Copies a blob of `size` bytes. What passes through is held piece by piece; its digest is checked on the way, and
-    /// by the registry that takes it. Takes as long as it takes: the caller has a deadline.
+    /// Copies a blob of `size` bytes. What passes through is held piece by piece, and no piece is asked for before the last
+    /// one is taken; its digest is checked on the way, and by the registry that takes it. Takes as long as it moves.
     pub async fn copy(
         &self,
         from: &Reference,
@@ -51,13 +54,24 @@ impl Registry {
         bulk.identify(from, &source).await;
         bulk.identify(to, &target).await;
         let digest = digest.to_string();
-        let blob = match bulk.client.pull_blob_stream(&source, digest.as_str()).await {
-            Ok(blob) => blob.map_err(OciDistributionError::from),
+        let opened = timeout(self.stall, bulk.client.pull_blob_stream(&source, digest.as_str()));
+        let blob = match opened.await.map_err(|_| self.stalled(from))? {
+            Ok(blob) => blob,
             Err(error) => return Err(bulk.explain(from, &source, RegistryOperation::Pull, &error).await),
         };
-        match bulk.client.push_blob_stream(&target, blob, &digest, Some(size)).await {
-            Ok(_) | Err(OciDistributionError::RegistryNoLocationError) => Ok(()),
-            Err(error) => Err(bulk.explain(to, &target, RegistryOperation::Push, &error).await),
+        let passing = Passing::default();
+        let blob = passing.watch(blob).map_err(OciDistributionError::from);
+        let upload = bulk.client.push_blob_stream(&target, blob, &digest, Some(size));
+        let uploaded = watch(upload, &passing.meter, self.stall, |_| std::future::ready(())).await;
+        match (uploaded, passing.broken()) {
+            (Some(Ok(_) | Err(OciDistributionError::RegistryNoLocationError)), _) => Ok(()),
+            (_, Some(said)) => Err(Error::broken(from, &said)),
+            (None, _) => Err(self.stalled(if passing.awaits_giver() { from } else { to })),
+            (Some(Err(error)), _) => Err(bulk.explain(to, &target, RegistryOperation::Push, &error).await),
         }
+    }
+
+    fn stalled(&self, at: &Reference) -> Error {
+        Error::stalled(at, self.stall.as_secs())
     }
 }

@@ -17,7 +17,9 @@ pub(super) fn started(state: &mut State, moment: Moment, id: BuildId) {
 
 pub(super) fn asked(state: &mut State, moment: Moment, id: BuildId) {
     state.live.orders.insert(id, Order::Out);
-    state.live.timers.set(Timer::Publish(id), moment.since_start + policy::PUBLISH_SILENCE);
+    let is_promotion = state.ledger.build(id).is_some_and(|build| build.promotion.is_some());
+    let silence = policy::publish_silence(is_promotion);
+    state.live.timers.set(Timer::Publish(id), moment.since_start + silence);
     state.refresh(id, moment.since_start);
 }
 

@@ -3,6 +3,7 @@
 use std::io;
 
 use archyard_model::{Failure, FailureClass};
+use archyard_net::{NO_ROOTS, is_for_lack_of_roots};
 use oci_client::errors::{OciDistributionError, OciErrorCode};
 
 use crate::engine::PushError;
@@ -60,7 +61,8 @@ impl Error {
     pub(super) fn is_transient(&self) -> bool {
         match self {
             Self::Registry(_, error) => {
-                matches!(status_of(error), None | Some(408 | 429 | 500..)) || lost_blob(error)
+                let may_pass = matches!(status_of(error), None | Some(408 | 429 | 500..)) || lost_blob(error);
+                may_pass && !is_for_lack_of_roots(error)
             }
             _ => false,
         }
@@ -91,6 +93,10 @@ pub(super) fn is_missing(error: &OciDistributionError) -> bool {
 
 fn blame_registry(repository: &str, error: &OciDistributionError) -> PushError {
     let host = repository.split('/').next().unwrap_or(repository);
+    if is_for_lack_of_roots(error) {
+        let message = format!("cannot push to {repository}: {NO_ROOTS}");
+        return infrastructure("no_ca_certificates", message);
+    }
     let words = words_of(error);
     if lost_blob(error) {
         let message = format!("registry {host} lost a layer while {repository} was pushed: {words}");

@@ -14,7 +14,6 @@ mod lists;
 mod manifest;
 mod observe;
 mod registry;
-mod stall;
 mod take;
 mod tee;
 mod told;

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use archyard_model::Sha256;
 use archyard_model::reference::is_loopback;
+use archyard_model::{Sha256, limits};
+use archyard_net::{Meter, registry_client, watch};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use http::HeaderValue;
 use oci_client::client::{ClientConfig, ClientProtocol};
@@ -15,7 +16,6 @@ use tokio_util::io::ReaderStream;
 use super::blame::{Error, is_missing};
 use super::cache::{Cache, Image};
 use super::manifest::{MEDIA_TYPE, Manifest};
-use super::stall::{Meter, PATIENCE, watch};
 use super::told::Told;
 use crate::engine::{Credential, PushRequest};
 
@@ -61,14 +61,14 @@ impl Repository {
         }
         let host = parsed.registry().to_owned();
         let plain = is_loopback(&host) || request.insecure_registries.contains(&host);
-        let config = ClientConfig {
+        let config = || ClientConfig {
             protocol: if plain { ClientProtocol::Http } else { ClientProtocol::Https },
             use_monolithic_push: true,
             connect_timeout: Some(CONNECT_TIMEOUT),
             user_agent: concat!("archyard/", env!("CARGO_PKG_VERSION")),
             ..ClientConfig::default()
         };
-        let client = Client::try_from(config).map_err(|error| Error::registry(name, error))?;
+        let client = registry_client(config).map_err(|error| Error::registry(name, error))?;
         let auth = credential(&request.credentials, &host);
         let repository =
             Self { name: name.to_owned(), host, path: parsed.repository().to_owned(), client, auth };
@@ -164,7 +164,8 @@ impl Repository {
         let text = digest.to_string();
         let upload = self.client.push_blob_stream(&target, chunks.map_err(Into::into), &text, Some(size));
         let moved = |bytes| told.transfer(&name, bytes, size, false);
-        let uploaded = watch(upload, &meter, PATIENCE, moved).await.ok_or_else(|| self.stalled())?;
+        let uploaded =
+            watch(upload, &meter, limits::BLOB_STALL, moved).await.ok_or_else(|| self.stalled())?;
         uploaded.map_err(|error| Error::registry(&self.name, error))?;
         told.transfer(&name, size, size, true).await;
         cache.add_place(digest, &self.name)?;
@@ -203,11 +204,11 @@ impl Repository {
 
     /// A short exchange whose own error is the caller's to judge.
     async fn quiet<T>(&self, exchange: impl Future<Output = T>) -> Result<T, Error> {
-        tokio::time::timeout(PATIENCE, exchange).await.map_err(|_| self.stalled())
+        tokio::time::timeout(limits::BLOB_STALL, exchange).await.map_err(|_| self.stalled())
     }
 
     fn stalled(&self) -> Error {
-        Error::Stalled(self.name.clone(), PATIENCE.as_secs())
+        Error::Stalled(self.name.clone(), limits::BLOB_STALL.as_secs())
     }
 }
 

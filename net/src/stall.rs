@@ -7,27 +7,27 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-/// Silence that is taken for the end. Registries take their time over the end of a large blob.
-pub(super) const PATIENCE: Duration = Duration::from_secs(300);
 const TICK: Duration = Duration::from_secs(1);
 
 /// Bytes that have moved; cloned into the transfer.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Meter(Arc<AtomicU64>);
+pub struct Meter(Arc<AtomicU64>);
 
 impl Meter {
-    pub(super) fn add(&self, bytes: usize) {
+    /// This many more have moved.
+    pub fn add(&self, bytes: usize) {
         self.0.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    pub(super) fn bytes(&self) -> u64 {
+    /// How many have moved.
+    pub fn bytes(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
 /// The transfer's outcome; none when it did not move for `patience`. `moved` is called about once a second
 /// while it moves.
-pub(super) async fn watch<T, F>(
+pub async fn watch<T, F>(
     transfer: impl Future<Output = T>,
     meter: &Meter,
     patience: Duration,
