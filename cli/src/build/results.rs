@@ -38,13 +38,24 @@ impl Files {
             )));
         }
         for (flag, file) in [("--iidfile", &self.iidfile), ("--metadata-file", &self.metadata_file)] {
+            let Some(file) = file else { continue };
+            let wrong = match () {
+                () if file.is_dir() => "this is a directory; name a file",
+                () if !folder(file).is_dir() => "its folder does not exist; make it first",
+                () => continue,
+            };
+            return Err(Refusal::usage(format!("{flag} {}: {wrong}", file.display())));
+        }
+        Ok(())
+    }
+
+    /// Takes away what an earlier build left there: if this one fails, it would pass for its result.
+    pub(crate) fn clear(&self) -> Result<()> {
+        for (flag, file) in [("--iidfile", &self.iidfile), ("--metadata-file", &self.metadata_file)] {
             if let Some(file) = file
-                && !folder(file).is_dir()
+                && file.symlink_metadata().is_ok_and(|metadata| metadata.is_file())
             {
-                return Err(Refusal::usage(format!(
-                    "{flag} {}: its folder does not exist; make it first",
-                    file.display()
-                )));
+                std::fs::remove_file(file).with_context(|| format!("{flag} {}", file.display()))?;
             }
         }
         Ok(())

@@ -121,6 +121,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
     if args.print {
         return print(&args.checked(prepare(&request)?)?);
     }
+    args.files.clear()?;
     // A farm in this very process needs threads; without one they only wake each other.
     match Farm::known(&args.farm) {
         Some(endpoint) => runtime::small(async {

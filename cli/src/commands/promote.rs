@@ -61,6 +61,7 @@ async fn promote(args: Args, tags: Vec<Reference>, insecure_registries: Vec<Stri
         )));
     }
     args.files.check(&plan)?;
+    args.files.clear()?;
     let named = if tags.is_empty() { &plan.tags } else { &tags };
     let mut hosts: Vec<String> = named.iter().map(|tag| tag.registry().to_owned()).collect();
     hosts.extend(plan.credential_hosts.iter().cloned());

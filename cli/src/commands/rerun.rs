@@ -63,6 +63,7 @@ async fn rerun(args: Args) -> Result<Exit> {
     let build_id = args.build.resolve(&farm).await?;
     let plan = Record::of(&farm, &build_id).await?.plan;
     args.files.check(&plan)?;
+    args.files.clear()?;
     let outputs = args.outputs(&plan, &build_id).await?;
     let logins = Logins::all_of(&plan.credential_hosts, &build_id)?;
     let request = proto::RerunBuildRequest {

@@ -183,3 +183,26 @@ fn a_client_whose_farm_stays_away_leaves_and_says_how_to_follow() {
     farm.run(&["logs", "-f", &build]).expect(0);
     assert_eq!(farm.show(&build)["state"], "succeeded");
 }
+
+#[test]
+fn a_failed_build_leaves_no_result_of_an_earlier_one() {
+    let farm = Farm::start(1);
+    let project = Project::new(&format!("FROM BASE\nARG CODE\nRUN echo {} && exit $CODE\n", unique("stale")));
+    let (iidfile, metadata) = (project.join("out/iid"), project.join("out/metadata.json"));
+    std::fs::create_dir(project.join("out")).unwrap();
+    project.write(".dockerignore", b"out\n");
+    let (iid, meta) = (iidfile.to_str().unwrap(), metadata.to_str().unwrap());
+    let build = |code: &str| {
+        let argument = format!("CODE={code}");
+        farm.build(project.path(), &["--build-arg", &argument, "--iidfile", iid, "--metadata-file", meta])
+    };
+    build("0").expect(0);
+    assert!(iidfile.exists() && metadata.exists());
+    build("3").expect(1);
+    assert!(!iidfile.exists() && !metadata.exists());
+
+    let folder = project.join("out");
+    farm.build(project.path(), &["--iidfile", folder.to_str().unwrap()])
+        .expect(2)
+        .says(&["--iidfile", "this is a directory; name a file"]);
+}
