@@ -80,10 +80,10 @@ fn end(build: &Build) -> Vec<Fact> {
     if build.publishing {
         let why = ending.failure.as_ref().map_or("the build was canceled", |failure| &failure.message);
         for (at, tag) in build.open_tags().enumerate() {
-            let mut detail = format!("not moved: {why}");
+            let mut detail = why.to_owned();
             if at == 0 && build.index.is_some() {
                 facts.push(Fact::TagTouched { build: build.id, tag: tag.clone() });
-                detail = format!("not known to have moved: {why}");
+                detail = format!("it may have moved all the same: {why}");
             }
             let tag = TagRecord { tag: tag.clone(), moved: false, detail };
             facts.push(Fact::TagSettled { build: build.id, tag });

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use archyard_model::build::PushedManifest;
-use archyard_model::{FailureClass, Index, Output, Plan, Platform};
+use archyard_model::{FailureClass, INDEX_MEDIA_TYPE, Index, Output, Plan, Platform};
 use archyard_scheduler::core::PublishOrder;
 use archyard_scheduler::core::heritage::Promotion;
 use archyard_scheduler::publish::{Failed, publish};
@@ -27,6 +27,9 @@ fn order(staging: &str, images: &[PushedManifest], tag: &str) -> PublishOrder {
     let plan = Plan { output: Output::Push, tags: tags.clone(), ..plan };
     let cross = std::collections::BTreeMap::new();
     let index = Index::of(&plan, &images, &cross).unwrap();
+    let (registry, repository) = staging.split_once('/').unwrap();
+    let digest = index.digest.to_string();
+    oci::put_manifest(registry, repository, &digest, INDEX_MEDIA_TYPE, &index.bytes).unwrap();
     PublishOrder {
         build: archyard_model::BuildId::from_parts(1, 1),
         plan: Arc::new(plan),
@@ -79,8 +82,8 @@ async fn the_very_digests_get_the_tag_wherever_it_is() {
 async fn what_was_collected_is_named_and_nothing_moves() {
     let (registry, staged, release) = (registry(), unique("staging"), unique("release"));
     let images = candidate(&registry, &staged);
-    oci::delete_manifest(&registry, &staged, &images[1].digest.to_string()).unwrap();
     let order = order(&format!("{registry}/{staged}"), &images, &format!("{registry}/{release}:v1"));
+    oci::delete_manifest(&registry, &staged, &images[1].digest.to_string()).unwrap();
     let failed = run(&order).await.unwrap_err();
     assert_eq!((failed.failure.code.as_str(), failed.retryable), ("candidate_incomplete", false));
     assert_eq!(failed.failure.class, FailureClass::User);
@@ -92,6 +95,21 @@ async fn what_was_collected_is_named_and_nothing_moves() {
         oci::get_manifest(&registry, &release, &images[0].digest.to_string()).is_err(),
         "one was brought"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_candidate_that_was_withdrawn_by_its_index_stays_so() {
+    let (registry, staged, release) = (registry(), unique("staging"), unique("release"));
+    let images = candidate(&registry, &staged);
+    let order = order(&format!("{registry}/{staged}"), &images, &format!("{registry}/{release}:v1"));
+    let index = order.promotion.as_ref().unwrap().index.0.to_string();
+    oci::delete_manifest(&registry, &staged, &index).unwrap();
+    let failed = run(&order).await.unwrap_err();
+    assert_eq!((failed.failure.code.as_str(), failed.retryable), ("candidate_incomplete", false));
+    for part in [&index, &staged, "Build the candidate anew"] {
+        assert!(failed.failure.message.contains(part), "{}", failed.failure);
+    }
+    assert!(oci::tags(&registry, &release).map_or(true, |tags| tags.is_empty()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
