@@ -201,17 +201,46 @@ impl OwnRegistry {
     /// # Errors
     /// When the log cannot be read.
     pub fn uploads(&self) -> Result<usize> {
+        let begun = |request: &Request| request.method == "POST" && request.path.contains("/blobs/uploads/");
+        Ok(self.requests()?.iter().filter(|request| begun(request)).count())
+    }
+
+    /// All requests that it has answered, by its own log.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn requests(&self) -> Result<Vec<Request>> {
         let path = self.registry.log();
         let log = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        Ok(log
-            .lines()
-            .filter(|line| line.contains("\"POST /v2/") && line.contains("/blobs/uploads/"))
-            .count())
+        Ok(log.lines().filter_map(Request::of).collect())
     }
 
     /// Ends it as a crash would.
     pub fn kill(&mut self) {
         self.registry.kill();
+    }
+}
+
+/// A request and its answer, from a registry's log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// `GET`, `PUT`, ...
+    pub method: String,
+    /// With what follows the question mark.
+    pub path: String,
+    /// Of the answer.
+    pub status: u16,
+}
+
+impl Request {
+    /// None for a line that is about something else.
+    fn of(line: &str) -> Option<Self> {
+        let (_, rest) = line.split_once('"')?;
+        let (request, rest) = rest.split_once("\" ")?;
+        let mut words = request.split(' ');
+        let (method, path) = (words.next()?.to_owned(), words.next()?.to_owned());
+        let status = rest.split(' ').next()?.parse().ok()?;
+        path.starts_with("/v2/").then_some(Self { method, path, status })
     }
 }
 

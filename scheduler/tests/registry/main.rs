@@ -2,6 +2,7 @@
 //! registries that misbehave.
 #![allow(clippy::unwrap_used, reason = "what is not as it should be fails the test")]
 
+mod bring;
 mod fixture;
 #[path = "../services/harness.rs"]
 #[allow(dead_code, reason = "shared with the services' tests, which use all of it")]
@@ -11,3 +12,4 @@ mod locked;
 mod promote;
 mod publish;
 mod pushed;
+mod slow;
