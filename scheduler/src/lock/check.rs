@@ -39,7 +39,7 @@ pub(super) fn place(plan: &Plan, image: &Reference) -> String {
     base.map_or_else(|| plan.dockerfile_name.clone(), |base| line(plan, base))
 }
 
-fn line(plan: &Plan, base: &Base) -> String {
+pub(super) fn line(plan: &Plan, base: &Base) -> String {
     format!("{}:{}", plan.dockerfile_name, base.line)
 }
 
@@ -135,6 +135,7 @@ mod tests {
         let offer = Offer {
             digest: Sha256::from_bytes([0; 32]),
             platforms: platforms.iter().map(|platform| platform.parse().unwrap()).collect(),
+            images: Vec::new(),
             lone,
         };
         BTreeMap::from([("docker.io/library/debian:stable-slim".to_owned(), offer)])

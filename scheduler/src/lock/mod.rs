@@ -7,6 +7,7 @@
 mod ahead;
 mod check;
 mod offer;
+mod triggers;
 
 pub use ahead::Ahead;
 
@@ -82,6 +83,7 @@ pub async fn resolve(registry: &Registry, plan: &Plan, patience: Duration) -> Re
     }
     let lacking = check::platforms(plan, &offers)?;
     refused.extend(lacking);
+    refused.extend(triggers::check(registry, plan, &offers, deadline).await?);
     Ok(Resolved { lock, refused })
 }
 

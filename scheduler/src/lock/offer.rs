@@ -12,6 +12,8 @@ pub(super) struct Offer {
     pub(super) digest: Sha256,
     /// Those this farm has words for, in the index's order.
     pub(super) platforms: Vec<Platform>,
+    /// The digest of each image of these platforms, as the index has it; there may be several of one platform.
+    pub(super) images: Vec<(Platform, String)>,
     /// No index: it serves its one platform, and Engines would take it for any.
     pub(super) lone: bool,
 }
@@ -25,6 +27,8 @@ struct Document {
 
 #[derive(Debug, Deserialize)]
 struct Entry {
+    #[serde(default)]
+    digest: String,
     platform: Option<Words>,
 }
 
@@ -45,6 +49,18 @@ struct Words {
     variant: String,
 }
 
+/// An image's config, as far as what it leaves to others.
+#[derive(Debug, Deserialize)]
+struct Config {
+    config: Option<Settings>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Settings {
+    #[serde(rename = "OnBuild")]
+    on_build: Option<Vec<String>>,
+}
+
 impl Words {
     /// None for what this farm has no word for: attestations (`unknown/unknown`), other systems.
     fn platform(&self) -> Option<Platform> {
@@ -63,18 +79,45 @@ pub(super) async fn of(registry: &Registry, image: &Reference) -> Result<Offer, 
     let document: Document =
         serde_json::from_slice(&manifest.bytes).map_err(|error| wrong(error.to_string()))?;
     if let Some(entries) = document.manifests {
-        let mut platforms = Vec::new();
-        for platform in entries.iter().filter_map(|entry| entry.platform.as_ref()?.platform()) {
+        let (mut platforms, mut images) = (Vec::new(), Vec::new());
+        for entry in &entries {
+            let Some(platform) = entry.platform.as_ref().and_then(Words::platform) else { continue };
             if !platforms.contains(&platform) {
-                platforms.push(platform);
+                platforms.push(platform.clone());
             }
+            images.push((platform, entry.digest.clone()));
         }
-        return Ok(Offer { digest: manifest.digest, platforms, lone: false });
+        return Ok(Offer { digest: manifest.digest, platforms, images, lone: false });
     }
     let config = document.config.ok_or_else(|| wrong("a manifest without a config".to_owned()))?;
     let digest = config.digest.parse().map_err(|_| wrong(format!("a config of digest {}", config.digest)))?;
     let config = registry.blob(image, digest, config.size).await?;
     let words: Words =
         serde_json::from_slice(&config).map_err(|error| wrong(format!("its config: {error}")))?;
-    Ok(Offer { digest: manifest.digest, platforms: words.platform().into_iter().collect(), lone: true })
+    let platforms: Vec<Platform> = words.platform().into_iter().collect();
+    let images = platforms.iter().map(|platform| (platform.clone(), manifest.digest.to_string())).collect();
+    Ok(Offer { digest: manifest.digest, platforms, images, lone: true })
+}
+
+/// What an image's config leaves to those that start from it: its `ONBUILD` instructions.
+pub(super) async fn triggers(
+    registry: &Registry,
+    image: &Reference,
+    manifest: &str,
+) -> Result<Vec<String>, Error> {
+    let wrong = |detail: String| Error {
+        registry: image.registry().to_owned(),
+        cause: crate::registry::Cause::Refused,
+        detail,
+    };
+    let manifest = manifest.parse().map_err(|_| wrong(format!("an image of digest {manifest:?}")))?;
+    let found = registry.manifest(&image.pinned(manifest)).await?;
+    let document: Document =
+        serde_json::from_slice(&found.bytes).map_err(|error| wrong(error.to_string()))?;
+    let config = document.config.ok_or_else(|| wrong("a manifest without a config".to_owned()))?;
+    let digest = config.digest.parse().map_err(|_| wrong(format!("a config of digest {}", config.digest)))?;
+    let config = registry.blob(image, digest, config.size).await?;
+    let config: Config =
+        serde_json::from_slice(&config).map_err(|error| wrong(format!("its config: {error}")))?;
+    Ok(config.config.and_then(|settings| settings.on_build).unwrap_or_default())
 }

@@ -1,5 +1,6 @@
 //! A lease is offered: take it and start its runner, or say why not.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use archyard_model::{AttemptId, Invalid, Platform, convert};
@@ -28,7 +29,8 @@ pub(super) async fn answer(
         // Offered again on a new connection.
         return Ok(accepted);
     }
-    let slot = match cross(&lease).map_or_else(|| refusal(shared, drained), Err) {
+    let crossed = cross(&lease, &shared.config.engine).await;
+    let slot = match crossed.map_or_else(|| refusal(shared, drained), Err) {
         Ok(slot) => slot,
         Err((code, message)) => {
             tracing::info!(build = %id.job.build, job = id.job.index, attempt = id.token.0, worker = %shared.config.name, code, message, "no lease taken");
@@ -43,17 +45,30 @@ pub(super) async fn answer(
 
 /// Why this machine does not build for another platform: an emulator would run what must not be run, and nobody would
 /// notice.
-fn cross(lease: &proto::Lease) -> Option<(&'static str, String)> {
+async fn cross(lease: &proto::Lease, engine: &str) -> Option<(&'static str, String)> {
     let spec = lease.spec.as_ref().filter(|spec| spec.cross)?;
     // A malformed one is refused with its attempt.
     let platform = convert::platform_from_proto(spec.platform.as_ref()?).ok()?;
-    platform::emulator(&platform).map(|interpreter| emulated(&platform, &interpreter))
+    if let Some(interpreter) = platform::emulator(&platform) {
+        return Some(emulated(&platform, &interpreter));
+    }
+    let program = platform::dockerd::emulator(engine, &platform).await?;
+    Some(emulated_by_engine(&platform, &program))
 }
 
 fn emulated(platform: &Platform, interpreter: &str) -> (&'static str, String) {
     let message = format!(
         "this machine's kernel would run programs of {platform} with {interpreter} (binfmt_misc), and a cross build must \
          run none; take that away (`ls /proc/sys/fs/binfmt_misc`, then write -1 to the entry), or build elsewhere"
+    );
+    ("emulator_registered", message)
+}
+
+fn emulated_by_engine(platform: &Platform, program: &Path) -> (&'static str, String) {
+    let message = format!(
+        "this machine's Engine would run programs of {platform} with {}, which is on the PATH of its dockerd, and a cross \
+         build must run none; take that file away, or build elsewhere",
+        program.display()
     );
     ("emulator_registered", message)
 }
@@ -137,11 +152,23 @@ mod tests {
     }
 
     #[test]
-    fn only_cross_builds_ask_for_emulators() {
+    fn the_engines_own_emulator_is_named_with_its_remedy() {
+        let program = Path::new("/usr/bin/buildkit-qemu-aarch64");
+        let (code, message) = emulated_by_engine(&"linux/arm64".parse().unwrap(), program);
+        assert_eq!(code, "emulator_registered");
+        for part in
+            ["linux/arm64", "/usr/bin/buildkit-qemu-aarch64", "PATH of its dockerd", "take that file away"]
+        {
+            assert!(message.contains(part), "{message}");
+        }
+    }
+
+    #[tokio::test]
+    async fn only_cross_builds_ask_for_emulators() {
         let platform = Some(convert::platform_to_proto(&"linux/amd64".parse().unwrap()));
         let spec = |cross| proto::JobSpec { platform: platform.clone(), cross, ..proto::JobSpec::default() };
         let lease = |cross| proto::Lease { spec: Some(spec(cross)), ..proto::Lease::default() };
-        assert_eq!(cross(&lease(false)), None);
-        assert_eq!(cross(&proto::Lease::default()), None);
+        assert_eq!(cross(&lease(false), "").await, None);
+        assert_eq!(cross(&proto::Lease::default(), "").await, None);
     }
 }

@@ -114,7 +114,7 @@ impl Worker {
             return Err(WorkerError::Taken { path: config.data_dir });
         };
         Cache::open(layout.cache()).map_err(disk)?;
-        let measured = measure(&layout)?;
+        let measured = measure(&layout, &config.engine).await?;
         let on_exit = config.on_exit;
         let shared = Arc::new(Shared {
             session_id: crate::machine::random_id(),
@@ -169,8 +169,13 @@ async fn stop_runners(shared: &Shared) {
     }
 }
 
-fn measure(layout: &Layout) -> Result<Measured, WorkerError> {
-    let measured = platform::measure(layout.root())?;
+async fn measure(layout: &Layout, engine: &str) -> Result<Measured, WorkerError> {
+    let mut measured = platform::measure(layout.root())?;
+    for platform in platform::dockerd::emulated(engine).await {
+        if !measured.native.contains(&platform) && !measured.emulated.contains(&platform) {
+            measured.emulated.push(platform);
+        }
+    }
     for warning in &measured.warnings {
         tracing::warn!("{warning}");
     }

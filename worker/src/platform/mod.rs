@@ -5,6 +5,7 @@
 //! through `binfmt_misc` to an emulator never counts, and is reported apart.
 
 mod binfmt;
+pub mod dockerd;
 mod elf;
 mod execute;
 
@@ -20,7 +21,7 @@ use execute::{Execution, execute};
 pub struct Measured {
     /// Executed by CPU and kernel themselves, the machine's own first.
     pub native: Vec<Platform>,
-    /// Registered with `binfmt_misc`: told, never used.
+    /// Registered with `binfmt_misc`, or on the PATH of `dockerd` (see [`dockerd`]): told, never used.
     pub emulated: Vec<Platform>,
     /// What could not be measured, and the remedy. One line each.
     pub warnings: Vec<String>,
