@@ -14,7 +14,7 @@ pub(crate) mod runner;
 pub(crate) mod scheduler;
 pub(crate) mod show;
 mod table;
-mod target;
+pub(crate) mod target;
 pub(crate) mod up;
 pub(crate) mod version;
 pub(crate) mod worker;

@@ -1,24 +1,29 @@
 //! Builds that start from another one: its plan, the credentials it asks for, and the new build's own plan.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, Result};
 use archyard_model::{Plan, convert};
 use archyard_proto::v1 as proto;
+use archyard_proto::v1::build_service_client::BuildServiceClient;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
 use tonic::{Response, Status};
 
+use crate::args::{FarmArgs, PatienceArgs};
 use crate::build::UPDATES;
 use crate::build::attend::Attend;
 use crate::build::credentials::{Keyring, Login};
 use crate::build::display::Display;
 use crate::build::results::Files;
 use crate::build::retry::{BEFORE_SUBMISSION, persist};
+use crate::commands::target::Target;
 use crate::exit::{Exit, Refusal};
 use crate::farm::Farm;
 use crate::outputs::Outputs;
 use crate::progress::{Known, Update};
+
+/// A connection to submit by.
+pub(crate) type Builds = BuildServiceClient<Channel>;
 
 /// What the farm knows of a build before any of its events.
 #[derive(Debug)]
@@ -73,30 +78,59 @@ impl Logins {
     }
 }
 
-/// A build that another one's client follows as if it were its own.
+/// What every command takes that starts from another build.
+#[derive(Debug, clap::Args)]
+pub(crate) struct AgainArgs {
+    #[command(flatten)]
+    display: Display,
+    #[command(flatten)]
+    files: Files,
+    #[command(flatten)]
+    farm: FarmArgs,
+    #[command(flatten)]
+    patience: PatienceArgs,
+}
+
+impl AgainArgs {
+    /// Finds the build and its plan, and takes away what an earlier build left in this one's files.
+    pub(crate) async fn open(&self, target: &Target) -> Result<Again<'_>> {
+        let farm = Farm::find(&self.farm).await?;
+        let build = target.resolve(&farm).await?;
+        let plan = Record::of(&farm, &build).await?.plan;
+        self.files.check(&plan)?;
+        self.files.clear()?;
+        Ok(Again { build, plan, farm, args: self })
+    }
+}
+
+/// A build from which a new one starts, whose client follows that as if it were one of `archyard build`.
 #[derive(Debug)]
 pub(crate) struct Again<'a> {
-    pub(crate) farm: Farm,
-    pub(crate) logins: Logins,
-    pub(crate) display: &'a Display,
-    pub(crate) files: &'a Files,
-    /// Where the result is brought. None: nothing comes back.
-    pub(crate) outputs: Option<Outputs>,
-    pub(crate) patience: Duration,
+    /// Its id.
+    pub(crate) build: String,
+    pub(crate) plan: Plan,
+    farm: Farm,
+    args: &'a AgainArgs,
 }
 
 impl Again<'_> {
-    /// Submits by `call`, which may be repeated, and follows what it answers to its end.
-    pub(crate) async fn run<F>(self, call: impl FnMut() -> F) -> Result<Exit>
+    /// Submits the new build by `call`, which may be repeated, and follows it to its end. No outputs: nothing comes back.
+    pub(crate) async fn follow<F>(
+        self,
+        logins: Logins,
+        outputs: Option<Outputs>,
+        call: impl Fn(Builds) -> F,
+    ) -> Result<Exit>
     where
         F: Future<Output = Result<Response<proto::SubmitBuildResponse>, Status>>,
     {
-        let Self { farm, logins, display, files, outputs, patience } = self;
+        let Self { farm, args: AgainArgs { display, files, patience, .. }, .. } = self;
         let (updates, told) = mpsc::channel(UPDATES);
         for warning in logins.warnings {
             updates.send(Update::Note(warning)).await.ok();
         }
-        let build = persist(&updates, Some(BEFORE_SUBMISSION), call).await?.into_inner().build_id;
+        let submitted = persist(&updates, Some(BEFORE_SUBMISSION), || call(farm.builds())).await?;
+        let build = submitted.into_inner().build_id;
         let Record { plan, known } = Record::of(&farm, &build).await?;
         let submitted = {
             let updates = updates.clone();
@@ -107,7 +141,7 @@ impl Again<'_> {
             }
         };
         let stop = CancellationToken::new();
-        let logins = logins.found;
+        let (logins, patience) = (logins.found, patience.farm_timeout);
         let attend =
             Attend { farm, plan: &plan, logins, display, files, outputs, patience, stop, updates, told };
         Box::pin(attend.run(submitted)).await

@@ -6,13 +6,9 @@ use archyard_plan::flags;
 use archyard_proto::v1 as proto;
 use ulid::Ulid;
 
-use crate::args::{FarmArgs, PatienceArgs};
-use crate::build::again::{Again, Logins, Record};
-use crate::build::display::Display;
-use crate::build::results::Files;
+use crate::build::again::{AgainArgs, Builds, Logins};
 use crate::commands::target::Target;
 use crate::exit::{Exit, Refusal};
-use crate::farm::Farm;
 use crate::runtime;
 
 /// Give a candidate's very digests their tags, once it was seen that all of them are still there.
@@ -36,13 +32,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "HOST")]
     insecure_registry: Vec<String>,
     #[command(flatten)]
-    display: Display,
-    #[command(flatten)]
-    files: Files,
-    #[command(flatten)]
-    farm: FarmArgs,
-    #[command(flatten)]
-    patience: PatienceArgs,
+    again: AgainArgs,
 }
 
 pub(crate) fn run(args: Args) -> Result<Exit> {
@@ -52,16 +42,14 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
 }
 
 async fn promote(args: Args, tags: Vec<Reference>, insecure_registries: Vec<String>) -> Result<Exit> {
-    let farm = Farm::find(&args.farm).await?;
-    let build_id = args.build.resolve(&farm).await?;
-    let plan = Record::of(&farm, &build_id).await?.plan;
+    let origin = args.again.open(&args.build).await?;
+    let plan = &origin.plan;
     if plan.output == Output::Candidate && plan.tags.is_empty() && tags.is_empty() {
         return Err(Refusal::usage(format!(
-            "--tag: candidate {build_id} was built without tags; name at least one, as in -t REGISTRY/NAME:TAG"
+            "--tag: candidate {} was built without tags; name at least one, as in -t REGISTRY/NAME:TAG",
+            origin.build
         )));
     }
-    args.files.check(&plan)?;
-    args.files.clear()?;
     let named = if tags.is_empty() { &plan.tags } else { &tags };
     let mut hosts: Vec<String> = named.iter().map(|tag| tag.registry().to_owned()).collect();
     hosts.extend(plan.credential_hosts.iter().cloned());
@@ -70,19 +58,15 @@ async fn promote(args: Args, tags: Vec<Reference>, insecure_registries: Vec<Stri
     let logins = Logins::find(&hosts);
     let request = proto::PromoteBuildRequest {
         request_id: Ulid::new().to_string(),
-        build_id,
+        build_id: origin.build.clone(),
         tags: tags.iter().map(Reference::to_string).collect(),
         credentials: logins.messages(),
         insecure_registries,
         credential_hosts: logins.hosts.clone(),
     };
-    let call = {
-        let farm = farm.clone();
-        move || {
-            let (mut client, request) = (farm.builds(), request.clone());
-            async move { client.promote_build(request).await }
-        }
+    let call = |mut client: Builds| {
+        let request = request.clone();
+        async move { client.promote_build(request).await }
     };
-    let (display, files, patience) = (&args.display, &args.files, args.patience.farm_timeout);
-    Again { farm, logins, display, files, outputs: None, patience }.run(call).await
+    origin.follow(logins, None, call).await
 }

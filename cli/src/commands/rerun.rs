@@ -5,15 +5,11 @@ use archyard_model::Plan;
 use archyard_proto::v1 as proto;
 use ulid::Ulid;
 
-use crate::args::{FarmArgs, PatienceArgs};
-use crate::build::again::{Again, Logins, Record};
+use crate::build::again::{AgainArgs, Builds, Logins};
 use crate::build::destination::BackArgs;
-use crate::build::display::Display;
 use crate::build::prepare::own_platform;
-use crate::build::results::Files;
 use crate::commands::target::Target;
 use crate::exit::{Exit, Refusal};
-use crate::farm::Farm;
 use crate::outputs::Outputs;
 use crate::{paths, runtime};
 
@@ -40,13 +36,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ENDPOINT")]
     engine: Option<String>,
     #[command(flatten)]
-    display: Display,
-    #[command(flatten)]
-    files: Files,
-    #[command(flatten)]
-    farm: FarmArgs,
-    #[command(flatten)]
-    patience: PatienceArgs,
+    again: AgainArgs,
 }
 
 pub(crate) fn run(args: Args) -> Result<Exit> {
@@ -59,27 +49,19 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
 }
 
 async fn rerun(args: Args) -> Result<Exit> {
-    let farm = Farm::find(&args.farm).await?;
-    let build_id = args.build.resolve(&farm).await?;
-    let plan = Record::of(&farm, &build_id).await?.plan;
-    args.files.check(&plan)?;
-    args.files.clear()?;
-    let outputs = args.outputs(&plan, &build_id).await?;
-    let logins = Logins::all_of(&plan.credential_hosts, &build_id)?;
+    let origin = args.again.open(&args.build).await?;
+    let outputs = args.outputs(&origin.plan, &origin.build).await?;
+    let logins = Logins::all_of(&origin.plan.credential_hosts, &origin.build)?;
     let request = proto::RerunBuildRequest {
         request_id: Ulid::new().to_string(),
-        build_id,
+        build_id: origin.build.clone(),
         credentials: logins.messages(),
     };
-    let call = {
-        let farm = farm.clone();
-        move || {
-            let (mut client, request) = (farm.builds(), request.clone());
-            async move { client.rerun_build(request).await }
-        }
+    let call = |mut client: Builds| {
+        let request = request.clone();
+        async move { client.rerun_build(request).await }
     };
-    let (display, files, patience) = (&args.display, &args.files, args.patience.farm_timeout);
-    Again { farm, logins, display, files, outputs, patience }.run(call).await
+    origin.follow(logins, outputs, call).await
 }
 
 impl Args {
