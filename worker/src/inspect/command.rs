@@ -16,6 +16,8 @@ use super::tree::Tree;
 
 /// Interpreters of interpreters that Linux follows.
 const DEPTH: u32 = 5;
+/// Programs that are followed in all: `env` starts the next one anew, and so may go in circles for ever.
+const STARTS: u32 = 64;
 /// Programs that are given a command of their own in a shell's words.
 const SHELLS: [&str; 6] = ["sh", "bash", "ash", "dash", "ksh", "zsh"];
 
@@ -42,6 +44,8 @@ pub(super) struct Lookup<'a> {
     machine: Option<String>,
     x86_level: u8,
     warnings: Vec<String>,
+    /// How many more programs are followed.
+    starts: u32,
 }
 
 /// Who asks for a file, and by which name.
@@ -62,7 +66,16 @@ struct Found<'a> {
 impl<'a> Lookup<'a> {
     pub(super) fn new(tree: &'a Tree, config: &'a Config, platform: &'a Platform) -> Self {
         let folder = tree.folder(config.working_dir.as_bytes());
-        Self { tree, config, platform, folder, machine: None, x86_level: 0, warnings: Vec::new() }
+        Self {
+            tree,
+            config,
+            platform,
+            folder,
+            machine: None,
+            x86_level: 0,
+            warnings: Vec::new(),
+            starts: STARTS,
+        }
     }
 
     /// Follows these words; there is at least one.
@@ -74,9 +87,7 @@ impl<'a> Lookup<'a> {
             return Err(self.fault(asked, Some(id), Problem::Relative { part: shown(part.as_bytes()) }));
         }
         self.execute(id, asked, 0)?;
-        if let Some(warning) = self.shell_form(id, words) {
-            self.warnings.push(warning);
-        }
+        self.shell_form(id, words)?;
         Ok(Program { id, machine: self.machine, x86_level: self.x86_level, warnings: self.warnings })
     }
 
@@ -214,7 +225,7 @@ impl<'a> Lookup<'a> {
         self.execute(id, asked, depth + 1)?;
         let is_env = found.path.rsplit(|byte| *byte == b'/').next() == Some(b"env");
         match found.argument.filter(|_| is_env).map(script::env) {
-            Some(Env::Program(name)) => self.env(script, id, name, depth),
+            Some(Env::Program(name)) => self.env(script, id, name),
             Some(Env::Unknown) => {
                 let path = shown(&self.tree.path(script));
                 self.warnings.push(format!("what {path} has env run could not be told"));
@@ -225,14 +236,18 @@ impl<'a> Lookup<'a> {
     }
 
     /// `#!/usr/bin/env NAME`.
-    fn env(&mut self, script: Id, env: Id, name: &[u8], depth: u32) -> Result<(), Fault> {
+    fn env(&mut self, script: Id, env: Id, name: &[u8]) -> Result<(), Fault> {
         let asked = Asked { role: Role::Interpreter, name, by: Some(script) };
+        self.starts = self.starts.saturating_sub(1);
+        if self.starts == 0 {
+            return Err(self.fault(asked, Some(script), Problem::TooDeep));
+        }
         let found = self.in_path(asked).map_err(|fault| match &fault.problem {
             Problem::NotFound { .. } if name.contains(&b' ') => Fault { problem: Problem::EnvWords, ..fault },
             _ => Self::carriage_return(fault, name),
         });
         match found {
-            Ok(Found { id, .. }) => self.execute(id, asked, depth + 1),
+            Ok(Found { id, .. }) => self.execute(id, asked, 0),
             // It may be one of its own, which need no file.
             Err(fault) if self.is_busybox(env) && matches!(fault.problem, Problem::NotFound { .. }) => {
                 self.warnings.push(fault.message());
@@ -242,22 +257,40 @@ impl<'a> Lookup<'a> {
         }
     }
 
-    /// `["/bin/sh", "-c", "..."]`: what the shell would run first, where that is plain. Never more than a warning:
-    /// shells know more names than those of files.
-    fn shell_form(&self, shell: Id, words: &[&str]) -> Option<String> {
-        let [name, flags, script, ..] = words else { return None };
-        let is_shell = SHELLS.contains(&name.rsplit('/').next()?);
+    /// `["/bin/sh", "-c", "..."]`: what the shell would run first, where that is plain. A file that cannot run is a
+    /// fault if that is all the shell does. A name that is nowhere is only a warning: shells know more names than
+    /// those of files.
+    fn shell_form(&mut self, shell: Id, words: &[&str]) -> Result<(), Fault> {
+        let [name, flags, script, ..] = words else { return Ok(()) };
+        let is_shell = name.rsplit('/').next().is_some_and(|name| SHELLS.contains(&name));
         let is_command = flags.starts_with('-') && flags.ends_with('c') && !flags.starts_with("--");
-        let word = script::first_word(script).filter(|_| is_shell && is_command)?;
-        let asked = Asked { role: Role::Command, name: word.as_bytes(), by: None };
+        let Some(first) = script::first_word(script).filter(|_| is_shell && is_command) else {
+            return Ok(());
+        };
+        let asked = Asked { role: Role::Command, name: first.word.as_bytes(), by: None };
         let mut own = Self::new(self.tree, self.config, self.platform);
         let found = own.in_path(asked).and_then(|found| own.execute(found.id, asked, 0));
-        let fault = found.err()?;
-        let may_be_built_in = matches!(fault.problem, Problem::NotFound { path: Some(_) });
-        // Shells run a text without #! themselves.
-        let is_text = matches!(fault.problem, Problem::NoProgram(_));
-        let says_little = is_text || (may_be_built_in && self.is_busybox(shell));
-        (!says_little).then(|| fault.message())
+        let Err(fault) = found else {
+            self.warnings.append(&mut own.warnings);
+            return Ok(());
+        };
+        let is_command = fault.role == Role::Command;
+        match fault.problem {
+            // Shells run a text without #! themselves.
+            Problem::NoProgram(_) if is_command => Ok(()),
+            // It may be one of the shell's own.
+            Problem::NotFound { path: Some(_) } if is_command => {
+                if !self.is_busybox(shell) {
+                    self.warnings.push(fault.message());
+                }
+                Ok(())
+            }
+            _ if first.is_all => Err(fault),
+            _ => {
+                self.warnings.push(fault.message());
+                Ok(())
+            }
+        }
     }
 
     fn is_busybox(&self, id: Id) -> bool {

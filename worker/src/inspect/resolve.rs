@@ -53,7 +53,9 @@ impl Tree {
             pending.extend(names(target).rev());
         }
         // A path that ends in a slash is a folder's.
-        if path.ends_with(b"/") && !matches!(self.nodes.kind(at), Kind::Folder { .. }) {
+        if (path.ends_with(b"/") || path.ends_with(b"/."))
+            && !matches!(self.nodes.kind(at), Kind::Folder { .. })
+        {
             return Err(Lost::NotAFolder(at));
         }
         Ok(at)

@@ -56,17 +56,28 @@ pub(super) fn env(argument: &[u8]) -> Env<'_> {
     }
 }
 
+/// What a shell runs first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct First<'a> {
+    pub(super) word: &'a str,
+    /// Nothing else is run after it, or instead of it.
+    pub(super) is_all: bool,
+}
+
 /// What a shell that is given this would run first, where that is plain: no word of its own, nothing put in.
-pub(super) fn first_word(script: &str) -> Option<&str> {
+pub(super) fn first_word(script: &str) -> Option<First<'_>> {
     let mut words = script.split_ascii_whitespace();
     let mut word = words.next()?;
-    if word == "exec" {
+    let takes_over = word == "exec";
+    if takes_over {
         word = words.next()?;
     }
+    let is_all = takes_over || !script.trim().contains([';', '&', '|', '(', ')', '`', '\n']);
     let plain = |c: char| c.is_ascii_alphanumeric() || "_./+-".contains(c);
     let trimmed = word.strip_suffix(';').unwrap_or(word);
     let is_plain = trimmed.chars().all(plain) && trimmed.starts_with(|c: char| c != '-');
-    (is_plain && !trimmed.is_empty() && !SHELL_WORDS.contains(&trimmed)).then_some(trimmed)
+    let is_told = is_plain && !trimmed.is_empty() && !SHELL_WORDS.contains(&trimmed);
+    is_told.then_some(First { word: trimmed, is_all })
 }
 
 /// What shells do by themselves.
@@ -187,9 +198,12 @@ mod tests {
     #[test]
     fn only_plain_first_words_are_told() {
         for (script, want) in [
-            ("/app --serve", Some("/app")),
-            ("exec ./run.sh \"$@\"", Some("./run.sh")),
-            ("node; true", Some("node")),
+            ("/app --serve $PORT", Some(("/app", true))),
+            ("exec ./run.sh \"$@\"", Some(("./run.sh", true))),
+            ("exec app || true", Some(("app", true))),
+            ("node; true", Some(("node", false))),
+            ("/app --check || /app --help", Some(("/app", false))),
+            ("app $(id -u)", Some(("app", false))),
             ("cd /x && ./y", None),
             ("A=b node", None),
             ("$CMD", None),
@@ -198,6 +212,7 @@ mod tests {
             ("", None),
             ("-x", None),
         ] {
+            let want = want.map(|(word, is_all)| First { word, is_all });
             assert_eq!(first_word(script), want, "{script}");
         }
     }
