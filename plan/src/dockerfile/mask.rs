@@ -1,8 +1,9 @@
 //! A copy of a Dockerfile, byte for byte as long, in which the parser sees only what it understands.
 //!
 //! The parser knows a here-document only as a RUN's first argument, takes `\\` at a line's end for a
-//! continuation, and wants UTF-8. BuildKit knows them anywhere in RUN, COPY and ADD, does not, and does not
-//! care. So their bodies become blank lines and the odd bytes become harmless ones; no place moves.
+//! continuation, wants UTF-8, and something in every list. BuildKit knows them anywhere in RUN, COPY and ADD,
+//! does not, and does not care; with an empty list one takes back a base's command. So their bodies become blank
+//! lines and the odd bytes become harmless ones; no place moves.
 
 use super::shell;
 
@@ -43,6 +44,7 @@ pub(super) fn mask(text: &str, escape: char) -> Result<String, Unterminated> {
             more = is_comment(line) || line.trim().is_empty() || append(&mut joined, line, escape);
         }
         let names = here_documents(&joined, escape);
+        let whole = if is_empty_command(&joined) { whole.replace(['[', ']'], "_") } else { whole };
         masked.push_str(&defuse(&whole, escape, !names.is_empty() || may_hold_documents(&joined)));
         for (name, strips_tabs) in names {
             loop {
@@ -107,6 +109,18 @@ fn here_documents(joined: &str, escape: char) -> Vec<(String, bool)> {
     shell::words(joined, escape).into_iter().filter_map(announce).collect()
 }
 
+/// `ENTRYPOINT []` or `CMD []`, after ONBUILD too.
+fn is_empty_command(joined: &str) -> bool {
+    let mut words = joined.split_ascii_whitespace();
+    let mut word = words.next();
+    if word.is_some_and(|word| word.eq_ignore_ascii_case("onbuild")) {
+        word = words.next();
+    }
+    let is_command =
+        word.is_some_and(|word| ["cmd", "entrypoint"].iter().any(|known| word.eq_ignore_ascii_case(known)));
+    is_command && words.collect::<String>() == "[]"
+}
+
 /// Whether the arguments are in exec form.
 fn is_json(joined: &str) -> bool {
     let arguments = joined.split_ascii_whitespace().skip(1).find(|word| !word.starts_with("--"));
@@ -167,6 +181,15 @@ mod tests {
     fn a_doubled_escape_ends_its_line() {
         assert_eq!(masked("ENV a=C:\\\\\nFROM x\n"), "ENV a=C:\\_\nFROM x\n");
         assert_eq!(masked("ENV a=C:\\\nFROM x\n"), "ENV a=C:\\\nFROM x\n");
+    }
+
+    #[test]
+    fn a_command_that_is_taken_back_is_no_empty_one() {
+        assert_eq!(masked("ENTRYPOINT []\nFROM x\n"), "ENTRYPOINT __\nFROM x\n");
+        assert_eq!(masked("onbuild cmd [ \\\n ]\r\n"), "onbuild cmd _ \\\n _\r\n");
+        for text in ["RUN []\n", "CMD [\"\"]\n", "CMD x []\n", "SHELL []\n"] {
+            assert_eq!(masked(text), text);
+        }
     }
 
     #[test]
