@@ -108,15 +108,16 @@ impl Ingest {
             )
             .into());
         }
-        let file = self.stage(digest)?;
+        let file = self.stage(digest, size)?;
         Ok(Open { digest, size, received: 0, head: Vec::new(), hasher: blake3::Hasher::new(), file })
     }
 
     /// The file a new blob is written to; none if it is here, or staged, already.
-    fn stage(&mut self, digest: Blake3) -> Result<Option<(File, PathBuf)>, Error> {
+    fn stage(&mut self, digest: Blake3, size: u64) -> Result<Option<(File, PathBuf)>, Error> {
         if self.store.has(digest) {
             return Ok(None);
         }
+        self.store.spare(size)?;
         let folder = match &self.folder {
             Some(folder) => folder.path(),
             None => {

@@ -105,6 +105,16 @@ impl Store {
         Ok(bytes)
     }
 
+    /// Refuses bytes that would leave the journal, on the same disk, no room to go on: without it the scheduler stops.
+    pub(super) fn spare(&self, bytes: u64) -> Result<(), disk::Error> {
+        let disk = rustix::fs::statvfs(&self.root).map_err(|error| self.wrong(&self.root, error.into()))?;
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        if free < bytes.saturating_add(limits::DISK_SPARE_BYTES) {
+            return Err(disk::Error::Full(self.data_dir.clone()));
+        }
+        Ok(())
+    }
+
     /// Moves a synced file under a blob's name. Durable after [`sync_names`](Self::sync_names).
     pub(super) fn place(&self, from: &Path, digest: Blake3) -> Result<(), disk::Error> {
         let to = self.path(digest);

@@ -13,7 +13,7 @@ pub enum Error {
     Stopped,
     /// RESOURCE_EXHAUSTED: the journal's disk is full. Nothing was recorded.
     #[error(
-        "the scheduler's disk is full; nothing was recorded. Free space at its --data folder and restart it"
+        "the scheduler's disk is full; nothing was recorded. Free space at its --data-dir and restart it"
     )]
     DiskFull,
 }

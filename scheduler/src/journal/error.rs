@@ -26,7 +26,7 @@ pub enum Error {
         problem: String,
     },
     /// Another scheduler has it.
-    #[error("{}: another scheduler uses this journal; stop it, or choose another --data folder", .0.display())]
+    #[error("{}: another scheduler uses this journal; stop it, or choose another --data-dir", .0.display())]
     InUse(PathBuf),
     /// The driver's thread ended without a word.
     #[error("the scheduler's core ended unexpectedly; its panic message is above")]

@@ -191,6 +191,19 @@ fn a_full_disk_on_the_scheduler_refuses_the_upload_and_says_so() {
 }
 
 #[test]
+fn a_context_never_takes_the_room_that_the_journal_needs() {
+    let disk = SmallDisk::new("24m");
+    let farm = Farm::with(1, &["--data-dir", disk.path().to_str().unwrap()], &["--slots", "1"]);
+    let project = Project::new(&format!("FROM BASE\nCOPY big /\nRUN echo {}\n", unique("spare")));
+    let platform = farm.env.native[0].to_string();
+    // It would fit, and then no build could be journaled any more.
+    project.write("big", &vec![7; 20 << 20]);
+    farm.build(project.path(), &["--platform", &platform]).expect(1).says(&["the scheduler's disk is full"]);
+    project.write("big", b"small");
+    farm.build(project.path(), &["--platform", &platform]).expect(0);
+}
+
+#[test]
 fn a_client_killed_during_its_upload_leaves_nothing() {
     let farm = Farm::start(1);
     let project = Project::new("FROM BASE\nCOPY big /\n");
