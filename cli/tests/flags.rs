@@ -114,6 +114,8 @@ fn what_an_image_must_pass_is_in_the_plan() {
         "app --version",
         "--smoke-test",
         "sh -c 'exit 0'",
+        "--smoke-test",
+        "",
         "--smoke-test-network",
         "--smoke-test-writable",
         "--smoke-test-timeout",
@@ -126,7 +128,7 @@ fn what_an_image_must_pass_is_in_the_plan() {
         "/lib/firmware/**",
     ];
     let want = json!({
-        "smoke_tests": ["app --version", "sh -c 'exit 0'"],
+        "smoke_tests": ["app --version", "sh -c 'exit 0'", ""],
         "smoke_network": true,
         "smoke_writable": true,
         "smoke_timeout_ms": 300_000,
@@ -142,8 +144,12 @@ fn what_an_image_must_pass_is_in_the_plan() {
 #[test]
 fn smoke_tests_that_are_no_words() {
     refused(&["--smoke-test", "echo 'x"], "--smoke-test \"echo 'x\": it cannot be split into words");
-    refused(&["--smoke-test", ""], "--smoke-test \"\": expected the words");
     refused(&["--smoke-test", "x", "--data-only"], "--smoke-test \"x\": an image that only holds files");
+    refused(&["--smoke-test", "", "--data-only"], "--smoke-test \"\": an image that only holds files");
+    refused(
+        &["--smoke-test-writable", "--data-only"],
+        "--smoke-test-writable \"\": an image that only holds",
+    );
 }
 
 #[test]

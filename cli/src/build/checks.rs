@@ -7,7 +7,7 @@ use archyard_plan::CheckFlags;
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Checks")]
 pub(crate) struct CheckArgs {
-    /// Run the image with these words, as `docker run IMAGE WORDS` would; repeat for several
+    /// Run the image with these words, as `docker run IMAGE WORDS` would; repeat for several. '' runs its own command
     /// [default: the image's label archyard.smoke-test]
     #[arg(long, value_name = "WORDS")]
     smoke_test: Vec<String>,

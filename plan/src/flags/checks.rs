@@ -12,9 +12,8 @@ use crate::request::CheckFlags;
 /// Reads them all.
 pub(crate) fn checks(flags: &CheckFlags) -> Result<Checks, Invalid> {
     smoke_tests(&flags.smoke_tests)?;
-    if let (true, Some(words)) = (flags.data_only, flags.smoke_tests.first()) {
-        let problem = "an image that only holds files (--data-only) cannot be run; leave out one of the two";
-        return Err(Invalid::new("--smoke-test", words, problem));
+    if flags.data_only {
+        nothing_is_run(flags)?;
     }
     globs(&flags.foreign_allow)?;
     let defaults = Checks::default();
@@ -38,15 +37,29 @@ fn smoke_tests(given: &[String]) -> Result<(), Invalid> {
             let problem = format!("it may have at most {} bytes; shorten it", limits::SMOKE_TEST_BYTES);
             return Err(Invalid::new(flag, text, problem));
         }
-        let words = shell_words::split(text).map_err(|_| {
-            Invalid::new(flag, text, "it cannot be split into words: a quote is never closed; close it")
-        })?;
-        if words.is_empty() {
-            let problem = "expected the words that `docker run IMAGE` would take, as in 'app --version'";
+        // No words at all are the image's own command, as with `docker run IMAGE`.
+        if shell_words::split(text).is_err() {
+            let problem = "it cannot be split into words: a quote is never closed; close it";
             return Err(Invalid::new(flag, text, problem));
         }
     }
     Ok(())
+}
+
+/// What is said of smoke tests of an image that has none was meant otherwise.
+fn nothing_is_run(flags: &CheckFlags) -> Result<(), Invalid> {
+    let given = [
+        ("--smoke-test", flags.smoke_tests.first().map(String::as_str)),
+        ("--smoke-test-network", flags.smoke_network.then_some("")),
+        ("--smoke-test-writable", flags.smoke_writable.then_some("")),
+        ("--smoke-test-timeout", flags.smoke_timeout.as_deref()),
+        ("--smoke-test-memory", flags.smoke_memory.as_deref()),
+    ];
+    let first = given.into_iter().find_map(|(flag, value)| Some((flag, value?)));
+    first.map_or(Ok(()), |(flag, value)| {
+        let problem = "an image that only holds files (--data-only) cannot be run; leave out one of the two";
+        Err(Invalid::new(flag, value, problem))
+    })
 }
 
 fn timeout(text: &str) -> Result<Duration, Invalid> {
@@ -110,7 +123,7 @@ mod tests {
     #[test]
     fn all_of_it() {
         let found = checks(&CheckFlags {
-            smoke_tests: strings(&["app --version", "sh -c 'exit 0'"]),
+            smoke_tests: strings(&["app --version", "sh -c 'exit 0'", ""]),
             smoke_network: true,
             smoke_writable: true,
             smoke_timeout: Some("1m 30s".to_owned()),
@@ -120,7 +133,7 @@ mod tests {
             data_only: false,
         });
         let found = found.unwrap();
-        assert_eq!(found.smoke_tests, ["app --version", "sh -c 'exit 0'"]);
+        assert_eq!(found.smoke_tests, ["app --version", "sh -c 'exit 0'", ""]);
         assert_eq!(found.smoke_timeout, Duration::from_secs(90));
         assert_eq!(found.smoke_memory, 3 << 29);
         assert!(found.smoke_network && found.smoke_writable);
@@ -141,9 +154,21 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         type Change = fn(&mut CheckFlags);
-        let table: [(Change, &str); 14] = [
+        let table: [(Change, &str); 17] = [
             (|f| f.smoke_tests = strings(&["echo 'x"]), "--smoke-test \"echo 'x\": it cannot be split"),
-            (|f| f.smoke_tests = strings(&[" "]), "--smoke-test \" \": expected the words"),
+            (|f| f.smoke_tests = strings(&["", "'"]), "--smoke-test \"'\": it cannot be split"),
+            (
+                |f| (f.smoke_tests, f.data_only) = (strings(&[""]), true),
+                "--smoke-test \"\": an image that only holds files (--data-only)",
+            ),
+            (
+                |f| (f.smoke_network, f.data_only) = (true, true),
+                "--smoke-test-network \"\": an image that only holds files (--data-only)",
+            ),
+            (
+                |f| (f.smoke_memory, f.data_only) = (Some("1g".to_owned()), true),
+                "--smoke-test-memory \"1g\": an image that only holds files (--data-only)",
+            ),
             (
                 |f| f.smoke_tests = strings(&["x"; 17]),
                 "--smoke-test \"17 times\": may be given at most 16 times",

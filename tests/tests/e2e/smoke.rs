@@ -41,15 +41,26 @@ impl On {
 
     /// Containers of smoke tests of this farm.
     fn containers(&self) -> Vec<String> {
-        let home = self.farm.worker_dir(0).canonicalize().unwrap().display().to_string();
+        let home = self.home();
         let all = self.ask("/containers/json?all=1");
         let ours = all.as_array().unwrap().iter().filter(|each| each["Labels"]["archyard.data-dir"] == *home);
         ours.map(|each| each["Names"][0].as_str().unwrap().to_owned()).collect()
     }
 
+    /// What its containers and volumes say of whose they are.
+    fn home(&self) -> String {
+        self.farm.worker_dir(0).canonicalize().unwrap().display().to_string()
+    }
+
+    /// Volumes other than those of other farms.
     fn volumes_now(&self) -> BTreeSet<String> {
         let volumes = self.ask("/volumes")["Volumes"].clone();
-        volumes.as_array().into_iter().flatten().map(|each| each["Name"].to_string()).collect()
+        let home = self.home();
+        let near = volumes.as_array().into_iter().flatten().filter(|each| {
+            let of = &each["Labels"]["archyard.data-dir"];
+            of.is_null() || *of == *home
+        });
+        near.map(|each| each["Name"].to_string()).collect()
     }
 
     /// Builds for the first native platform.
@@ -252,11 +263,73 @@ fn a_volume_of_the_image_is_no_way_to_the_disk() {
     let on = On::new(Kind::Host);
     let project = Project::new(&format!("FROM BASE\nLABEL unique={}\nVOLUME /data\n", unique("volume")));
     for more in [&[][..], &["--smoke-test-writable"]] {
-        let fill = shell("dd if=/dev/zero of=/data/x bs=1M count=100; ls -s /data; rm /data/x && exit 7");
+        let fill = shell("dd if=/dev/zero of=/data/x bs=1M count=300; ls -s /data; rm /data/x && exit 7");
         let args = [&["--smoke-test", &fill], more].concat();
         on.build(&project, &args).expect(1).says(&["No space left on device"]);
         assert_eq!(on.failure()["exit_code"], 7);
     }
+}
+
+#[test]
+fn a_program_finds_what_its_image_holds_below_a_volume() {
+    for kind in EVERY_KIND {
+        let on = On::new(kind);
+        let dockerfile = format!(
+            "FROM BASE\nLABEL unique={} archyard.smoke-test=''\n\
+            RUN mkdir -p /srv/app && echo port=1 > /srv/app/config && chown -R 65534:65534 /srv/app\n\
+            VOLUME /srv/app\nUSER 65534\n\
+            CMD [\"sh\", \"-c\", \"grep port=1 /srv/app/config && echo more >> /srv/app/config\"]\n",
+            unique("filled")
+        );
+        let project = Project::new(&dockerfile);
+        on.build(&project, &[]).expect(0).says(&["smoke tests passed"]);
+        let words = shell("cat /srv/app/config; test $(wc -l < /srv/app/config) = 1");
+        on.build(&project, &["--smoke-test", "", "--smoke-test", &words]).expect(0);
+
+        let large = Project::new(&format!(
+            "FROM BASE\nLABEL unique={}\nRUN mkdir /data && dd if=/dev/zero of=/data/f bs=1M count=20\nVOLUME /data\n",
+            unique("large")
+        ));
+        let args = ["--smoke-test", "ls /data", "--smoke-test-memory", "32m"];
+        on.build(&large, &args).expect(1).says(&["does not fit into 16 MiB", "--smoke-test-memory"]);
+        assert_eq!(on.failure()["code"], "smoke_volume");
+        on.build(&large, &["--smoke-test", "ls /data"]).expect(0);
+    }
+}
+
+#[test]
+fn no_words_run_the_images_own_command() {
+    let on = On::new(Kind::Host);
+    let own = |script: &str| {
+        let (unique, command) = (unique("own"), format!("[\"sh\", \"-c\", \"{script}\"]"));
+        Project::new(&format!("FROM BASE\nLABEL unique={unique}\nCMD {command}\n"))
+    };
+    let word = unique("own-command");
+    on.build(&own(&format!("echo {word}")), &["--smoke-test", ""]).expect(0).says(&["smoke tests passed"]);
+    assert!(client::output(&on.log()).contains(&word));
+    let build = on.farm.newest_build().unwrap();
+    let shown = on.farm.run(&["show", &build]).expect(0).stdout;
+    assert!(shown.contains("smoke-test the image's own command"), "{shown}");
+    on.build(&own("exit 4"), &["--smoke-test", " "])
+        .expect(1)
+        .says(&["smoke test \"the image's own command\": exit code 4"]);
+}
+
+#[test]
+fn files_come_back_only_of_an_image_that_passed() {
+    let on = On::new(Kind::Host);
+    let project = Project::new(&format!("FROM scratch\nCOPY word /word\nLABEL unique={}\n", unique("files")));
+    let project = project.file("word", "x");
+    let out = tempfile::tempdir().unwrap();
+    let dest = out.path().join("files");
+    let output = format!("type=local,dest={}", dest.display());
+    on.build(&project, &["-o", &output, "--smoke-test", "true"]).expect(1).says(&["did not start"]);
+    on.build(&project, &["-o", &output, "--smoke-test", ""]).expect(1).says(&["did not start"]);
+    assert!(!dest.exists());
+    let tar = out.path().join("files.tar");
+    let output = format!("type=tar,dest={}", tar.display());
+    on.build(&crate::smoke::project(), &["-o", &output, "--smoke-test", "true"]).expect(0);
+    assert!(tar.exists());
 }
 
 #[test]
@@ -290,8 +363,8 @@ fn start(on: &On, project: &Project, marker: &str) -> (std::process::Child, Stri
     let words = shell(&format!("sleep 600; echo {marker}"));
     let args = ["--platform", &platform, "--smoke-test", &words, "--smoke-test-timeout", "10m"];
     let client = on.farm.start_build(project.path(), &args, &project.join("out"));
-    let container = wait_for("the smoke test starts", PATIENCE, || on.containers().pop());
     wait_for("its program runs", PATIENCE, || in_container(marker));
+    let container = on.containers().into_iter().find(|name| !name.ends_with("-volumes")).unwrap();
     (client, on.farm.newest_build().unwrap(), container)
 }
 
@@ -330,6 +403,27 @@ fn a_killed_runner_leaves_no_container() {
         on.farm.run(&["cancel", &build]).expect(0);
         client.wait().unwrap();
         assert_eq!(on.containers(), [""; 0]);
+    }
+}
+
+#[test]
+fn a_killed_runner_leaves_no_volume() {
+    for kind in EVERY_KIND {
+        let on = On::new(kind);
+        let project = Project::new(&format!("FROM BASE\nLABEL unique={}\nVOLUME /data\n", unique("killed")));
+        let marker = unique("killed-volume");
+        let (mut client, build, container) = start(&on, &project, &marker);
+        assert!(!on.volumes_now().is_subset(&on.volumes), "it has a volume");
+        runners(&on.farm, 0).into_iter().for_each(process::kill);
+        let attempt = container.trim_start_matches('/').trim_end_matches("-1").to_owned();
+        wait_for("all of it is gone", Duration::from_secs(20), || {
+            let names = on.containers().into_iter().chain(on.volumes_now());
+            (!names.into_iter().any(|name| name.contains(&attempt))).then_some(())
+        });
+        on.farm.run(&["cancel", &build]).expect(0);
+        client.wait().unwrap();
+        assert_eq!(on.containers(), [""; 0]);
+        assert!(on.volumes_now().is_subset(&on.volumes));
     }
 }
 
