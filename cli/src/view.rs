@@ -4,6 +4,7 @@
 //! Made from the messages themselves: what a newer scheduler says and this client has no word for is left out.
 
 mod image;
+mod left;
 
 use std::collections::BTreeMap;
 
@@ -18,6 +19,7 @@ use serde::{Serialize, Serializer};
 pub(crate) use image::Image;
 #[cfg(test)]
 pub(crate) use image::{ForeignFile, Inspection};
+pub(crate) use left::Left;
 
 /// A line of `ps --json`.
 #[derive(Debug, Serialize)]
@@ -55,6 +57,8 @@ pub(crate) struct Build {
     pub(crate) index: Option<Index>,
     pub(crate) tags: Vec<Tag>,
     pub(crate) jobs: Vec<Job>,
+    /// What it left for its client.
+    pub(crate) artifacts: Vec<Left>,
     pub(crate) lock: Option<Lock>,
     pub(crate) plan: Option<Plan>,
 }
@@ -183,8 +187,10 @@ impl From<proto::BuildSummary> for Summary {
     }
 }
 
-impl From<proto::BuildRecord> for Build {
-    fn from(message: proto::BuildRecord) -> Self {
+impl From<proto::GetBuildResponse> for Build {
+    fn from(answer: proto::GetBuildResponse) -> Self {
+        let artifacts = Left::all(&answer);
+        let message = answer.build.unwrap_or_default();
         let trial = message.plan.as_ref().map(|plan| plan.trial.clone()).unwrap_or_default();
         Self {
             state: build_state(message.state()),
@@ -199,6 +205,7 @@ impl From<proto::BuildRecord> for Build {
             index: index(message.index_digest, message.index_bytes),
             tags: message.tags.into_iter().map(Into::into).collect(),
             jobs: message.jobs.into_iter().map(|job| Job::new(job, &trial)).collect(),
+            artifacts,
             lock: message.lock.map(Into::into),
             plan: message.plan.and_then(|plan| convert::plan_from_proto(plan).ok()),
         }

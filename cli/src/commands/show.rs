@@ -12,7 +12,7 @@ use crate::commands::target::Target;
 use crate::exit::Exit;
 use crate::farm::Farm;
 use crate::progress::clean;
-use crate::view::{Attempt, Build, Image, Job};
+use crate::view::{Attempt, Build, Image, Job, Left};
 use crate::{runtime, text};
 
 /// Show all that is known of a build: platforms, workers, attempts and why they ended, lock, tags.
@@ -32,7 +32,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
         let farm = Farm::find(&args.farm).await?;
         let build_id = args.build.resolve(&farm).await?;
         let answer = farm.builds().get_build(proto::GetBuildRequest { build_id }).await?;
-        Ok(Build::from(answer.into_inner().build.unwrap_or_default()))
+        Ok(Build::from(answer.into_inner()))
     })?;
     let mut out = std::io::stdout().lock();
     if args.json {
@@ -83,6 +83,9 @@ fn describe(build: &Build) -> Result<String, std::fmt::Error> {
             writeln!(out, "{:<11}archyard promote {}{gives} gives it {tags}", "next", build.id)?;
         }
     }
+    if let Some(left) = build.artifacts.first() {
+        writeln!(out, "{:<11}{}", "artifacts", kept(left, build))?;
+    }
     for image in build.lock.iter().flat_map(|lock| &lock.images) {
         match &image.digest {
             Some(digest) => writeln!(out, "{:<11}{} {digest}", "locked", image.image)?,
@@ -94,8 +97,24 @@ fn describe(build: &Build) -> Result<String, std::fmt::Error> {
     }
     for job in &build.jobs {
         describe_job(&mut out, job)?;
+        for left in build.artifacts.iter().filter(|left| left.platform == job.platform) {
+            let kind = clean(left.media_type.as_bytes());
+            writeln!(out, "  artifact {} {}  {kind}", left.digest, text::bytes(left.bytes))?;
+        }
     }
     Ok(out)
+}
+
+/// Until when what a build left is there, and how it is had.
+fn kept(left: &Left, build: &Build) -> String {
+    match (left.kept, left.kept_until) {
+        (false, _) => "gone: they were fetched, or their time was over".to_owned(),
+        (true, None) => "kept".to_owned(),
+        (true, Some(until)) if build.state == "succeeded" => {
+            format!("kept until {until:.0}; archyard fetch {} -o OUTPUT brings them", build.id)
+        }
+        (true, Some(until)) => format!("kept until {until:.0}"),
+    }
 }
 
 fn describe_plan(out: &mut String, plan: &Plan) -> std::fmt::Result {
@@ -115,6 +134,7 @@ fn describe_plan(out: &mut String, plan: &Plan) -> std::fmt::Result {
         None => line("output", output)?,
     }
     for words in &plan.checks.smoke_tests {
+        let words = if words.trim().is_empty() { "the image's own command" } else { words };
         line("smoke-test", words)?;
     }
     for annotation in &plan.annotations {
@@ -224,6 +244,36 @@ mod tests {
     use crate::view::{Failure, ForeignFile, Inspection, Lock, LockedImage, Origin, Tag};
 
     #[test]
+    fn how_long_artifacts_are_kept_is_told() {
+        let left = |kept, kept_until| Left {
+            platform: String::new(),
+            media_type: String::new(),
+            digest: String::new(),
+            bytes: 1,
+            kept,
+            kept_until,
+        };
+        let at = Timestamp::new(1_700_000_000, 5).ok();
+        let build = |state: &str| Build {
+            id: "B".to_owned(),
+            state: state.to_owned(),
+            ..Build::from(proto::GetBuildResponse::default())
+        };
+        for (state, left, said) in [
+            ("succeeded", left(false, None), "gone: they were fetched, or their time was over"),
+            ("running", left(true, None), "kept"),
+            ("failed", left(true, at), "kept until 2023-11-14T22:13:20Z"),
+            (
+                "succeeded",
+                left(true, at),
+                "kept until 2023-11-14T22:13:20Z; archyard fetch B -o OUTPUT brings them",
+            ),
+        ] {
+            assert_eq!(kept(&left, &build(state)), said);
+        }
+    }
+
+    #[test]
     fn a_record_for_people() {
         let at = |s: i64| Timestamp::new(1_700_000_000 + s, 0).ok();
         let failure = |class, code: &str, message: &str, detail: &str| Failure {
@@ -301,6 +351,14 @@ mod tests {
                     failure: None,
                 },
             ],
+            artifacts: vec![Left {
+                platform: "linux/386".to_owned(),
+                media_type: "application/x-tar".to_owned(),
+                digest: "sha256:cc".to_owned(),
+                bytes: 3 << 19,
+                kept: true,
+                kept_until: at(6 * 60 * 60),
+            }],
             lock: Some(Lock {
                 unlocked: true,
                 images: vec![LockedImage {

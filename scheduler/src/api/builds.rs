@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use archyard_model::convert::{build_state_to_proto, plan_from_proto, record_to_proto};
+use archyard_model::convert::{
+    build_state_to_proto, plan_from_proto, record_to_proto, time_from_proto, time_to_proto,
+};
 use archyard_model::{BuildId, Invalid, Plan, Pool, Principal, RequestId, limits};
 use archyard_proto::v1 as proto;
 use prost::Message as _;
@@ -47,7 +49,12 @@ impl BuildService for Shared {
     ) -> Result<Response<proto::GetBuildResponse>, Status> {
         let id = build_id(&request.get_ref().build_id)?;
         let build = self.record(id).await?.ok_or_else(|| no_build(id))?;
-        Ok(Response::new(proto::GetBuildResponse { build: Some(build) }))
+        let artifacts = Arc::clone(&self.artifacts);
+        let artifacts_kept = self.blocking(move || Ok::<_, Status>(artifacts.keeps(id))).await?;
+        let ended = time_from_proto("ended_at", build.ended_at).ok().filter(|_| artifacts_kept);
+        let until = ended.and_then(|ended| ended.checked_add(self.artifacts.kept()).ok());
+        let artifacts_until = until.map(time_to_proto);
+        Ok(Response::new(proto::GetBuildResponse { build: Some(build), artifacts_kept, artifacts_until }))
     }
 
     async fn list_builds(

@@ -120,6 +120,16 @@ impl Artifacts {
         disk::sync_dir(&self.data_dir, &self.builds)
     }
 
+    /// Whether anything is kept for this build.
+    pub fn keeps(&self, build: BuildId) -> bool {
+        self.folder(build).exists()
+    }
+
+    /// How long it is, after the build's end.
+    pub fn kept(&self) -> Duration {
+        self.options.kept
+    }
+
     /// The builds for which something is kept.
     pub fn builds(&self) -> Result<Vec<BuildId>, disk::Error> {
         let list = || {

@@ -48,6 +48,15 @@ async fn download(farm: &Farm, build: &str, blob: &[u8], offset_bytes: u64) -> R
     Ok(bytes)
 }
 
+/// Whether anything is kept, and for how many seconds after the build's end.
+async fn kept(farm: &Farm, build: &str) -> (bool, Option<i64>) {
+    let request = proto::GetBuildRequest { build_id: build.to_owned() };
+    let answer = farm.builds().get_build(request).await.unwrap().into_inner();
+    let ended = answer.build.unwrap().ended_at;
+    let seconds = answer.artifacts_until.map(|until| until.seconds - ended.unwrap().seconds);
+    (answer.artifacts_kept, seconds)
+}
+
 fn image(blob: &[u8]) -> proto::ImageResult {
     let artifact = proto::Artifact {
         media_type: "application/x-tar".to_owned(),
@@ -72,8 +81,10 @@ async fn a_build_gives_what_its_worker_left_and_nothing_else() {
         Code::NotFound,
         "no result yet"
     );
+    assert_eq!(kept(&farm, &build).await, (true, None), "for how long is not known yet");
     worker.succeed(&attempt, image(b"blob")).await;
     farm.ended(&build).await;
+    assert_eq!(kept(&farm, &build).await, (true, Some(6 * 60 * 60)));
 
     assert_eq!(download(&farm, &build, b"blob", 0).await.unwrap(), b"blob");
     assert_eq!(download(&farm, &build, b"blob", 3).await.unwrap(), b"b");
@@ -91,4 +102,5 @@ async fn a_build_gives_what_its_worker_left_and_nothing_else() {
     artifacts(&farm).release(release()).await.unwrap();
     let gone = download(&farm, &build, b"blob", 0).await.unwrap_err();
     assert!(gone.code() == Code::NotFound && gone.message().contains("build again"), "{gone:?}");
+    assert_eq!(kept(&farm, &build).await, (false, None));
 }

@@ -3,6 +3,7 @@
 mod faults;
 mod files;
 mod images;
+mod listed;
 mod streams;
 mod ways;
 
