@@ -112,6 +112,9 @@ pub struct Engine {
     pub log_dir: PathBuf,
     /// Its containers' network.
     pub bridge: Bridge,
+    /// A folder that its daemons' PATH begins with, for tests of what an Engine finds there. From the next start on.
+    #[serde(default)]
+    pub programs: Option<PathBuf>,
     /// Null unless running.
     pub containerd: Option<Process>,
     /// Null unless running.
@@ -183,7 +186,14 @@ impl Engine {
     /// Starts a daemon detached, and finds it by its name and an argument that only
     /// it has: what we started ourselves may have been sudo.
     fn daemon(&self, root: &Root, comm: &str, options: &[String], argument: &Path) -> Result<Process> {
-        let variables = self.kind.variables()?;
+        let mut variables = self.kind.variables()?;
+        if let Some(programs) = &self.programs {
+            let path = variables.iter().find(|(name, _)| *name == "PATH").map(|(_, path)| path.clone());
+            let path = path.map_or_else(run::search_path, Into::into);
+            let path = format!("{}:{}", programs.display(), path.to_string_lossy());
+            variables.retain(|(name, _)| *name != "PATH");
+            variables.push(("PATH", path));
+        }
         let variables: Vec<(&str, &str)> =
             variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
         // sudo outside and setsid inside: in a session of its own sudo would not
@@ -373,6 +383,7 @@ mod tests {
                 outbound: false,
                 forwarding_was_off: false,
             },
+            programs: None,
             containerd: None,
             dockerd: None,
         }

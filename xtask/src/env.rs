@@ -143,6 +143,7 @@ impl Env {
                 run_dir: self.place.run_dir.join(number.to_string()),
                 log_dir: log_dir.clone(),
                 bridge: Bridge::plan(&self.place.id, number, options.outbound, &bridges)?,
+                programs: None,
                 containerd: None,
                 dockerd: None,
             });

@@ -16,6 +16,7 @@ pub mod cache;
 pub mod coordinates;
 pub mod debian13;
 pub mod dist;
+pub mod emulator;
 pub mod engine;
 pub mod env;
 pub mod farm;

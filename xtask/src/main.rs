@@ -13,7 +13,7 @@ use xtask::dist::Arch;
 use xtask::engine::Kind;
 use xtask::env::{self, Env};
 use xtask::state::Place;
-use xtask::{bench, dist, interrupt, lint, quickstart, test};
+use xtask::{bench, dist, emulator, interrupt, lint, quickstart, test};
 
 /// The habits of the trade.
 #[derive(Debug, Parser)]
@@ -156,6 +156,7 @@ fn environment(command: EnvCommand) -> Result<()> {
                     }
                     // It may have been brought up before the tests wanted all of them.
                     busybox::ensure_every()?;
+                    emulator::ensure()?;
                     env
                 }
                 rest => {

@@ -14,6 +14,7 @@ use anyhow::{Context, Result, bail};
 use crate::busybox;
 use crate::coordinates::{self, Coordinates};
 use crate::dist::{self, Arch};
+use crate::emulator;
 use crate::engine::Kind;
 use crate::env::{self, Bases, Env, Options};
 use crate::interrupt;
@@ -60,7 +61,8 @@ pub fn prepare(install: bool) -> Result<()> {
     .concat();
     packages::ensure(&root, &tools, install)?;
     packages::ensure_client(&root, install)?;
-    busybox::ensure_every()
+    busybox::ensure_every()?;
+    emulator::ensure()
 }
 
 /// Runs all tests; `extra` goes to nextest.
