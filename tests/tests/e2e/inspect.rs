@@ -233,6 +233,20 @@ fn what_only_a_tar_takes_away_is_missed_without_one_too() {
 }
 
 #[test]
+fn a_command_in_shell_form_is_no_way_around() {
+    for kind in KINDS {
+        let on = On::new(kind);
+        let text = "FROM BASE\nCOPY --chmod=755 app /usr/bin/app\nENTRYPOINT exec app --serve\n";
+        let project = project(text, &[("app", &on.foreign())]);
+        let says = ["Dockerfile:2: ", "\"app\"", machine(&on.farm.env.foreign[0])];
+        on.refuses(&project, "command_foreign", &says);
+        // The base's own is taken back.
+        let text = "FROM BASE AS base\nENTRYPOINT [\"/nope\"]\nFROM base\nENTRYPOINT []\nCMD [\"true\"]\n";
+        on.build(&self::project(text, &[]), &[]).expect(0);
+    }
+}
+
+#[test]
 fn scripts_without_a_fitting_interpreter() {
     let on = On::new(Kind::Host);
     let script = |line: &str| {
