@@ -14,6 +14,7 @@ use bollard::query_parameters::RemoveVolumeOptions;
 
 use super::{RunRequest, config, persist};
 
+const MIB: u64 = 1024 * 1024;
 /// Bytes for each file or folder, as ordinary file systems reckon.
 const BYTES_PER_FILE: u64 = 4096;
 
@@ -36,11 +37,13 @@ impl Volumes {
             return Err(format!("the image has {count} VOLUMEs; at most {most} are taken"));
         }
         let paths: BTreeSet<String> = declared.iter().filter_map(|path| clean(path)).collect();
-        let all_bytes = request.memory_bytes / limits::SMOKE_VOLUMES_PART;
+        let count = u64::try_from(paths.len()).unwrap_or(u64::MAX).max(1);
+        let each_bytes = request.memory_bytes / limits::SMOKE_VOLUMES_PART / count;
         Ok(Self {
             container: config::name(request.attempt, request.number),
             labels: config::labels(request),
-            each_bytes: all_bytes / u64::try_from(paths.len()).unwrap_or(u64::MAX).max(1),
+            // As people read it, where it is that much.
+            each_bytes: each_bytes - if each_bytes < MIB { 0 } else { each_bytes % MIB },
             paths,
         })
     }
@@ -169,6 +172,7 @@ mod tests {
     #[test]
     fn together_they_take_half_of_the_memory() {
         assert_eq!(of(&["/a"]).each_bytes(), 8 << 20);
+        assert_eq!(of(&["/a", "/b", "/c"]).each_bytes(), 2 << 20);
         let two = of(&["/a", "/b/", "/b"]);
         assert_eq!(two.each_bytes(), 4 << 20);
         let mounts = two.mounts();
