@@ -15,6 +15,8 @@ use std::process::ExitCode;
 use archyard_model::Invalid;
 use tonic::{Code, Status};
 
+use crate::status::is_transient;
+
 /// What the process tells whoever started it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -96,14 +98,15 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     let status = cause.downcast_ref::<Status>()?;
     Some(match status.code() {
         Code::InvalidArgument => Exit::Usage,
-        Code::Unavailable => Exit::Unavailable,
+        _ if is_transient(status) => Exit::Unavailable,
         _ => Exit::Failed,
     })
 }
 
-/// Whether the reader of our output went away (`archyard ps | head`): nobody is there to be told of it.
+/// Whether the reader of our output went away (`archyard ps | head`): nobody is there to be told of it. A broken
+/// connection to the farm is another matter.
 pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
+    error.chain().take_while(|cause| !cause.is::<Status>()).any(|cause| {
         cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
     })
 }
@@ -135,6 +138,16 @@ mod tests {
             assert_eq!(of(&error), want, "{error}");
             assert_eq!(of(&Err::<(), _>(error).context("around").unwrap_err()), want);
         }
+    }
+
+    #[test]
+    fn only_our_own_output_is_a_broken_pipe() {
+        let broken = || io::Error::from(io::ErrorKind::BrokenPipe);
+        assert!(is_broken_pipe(&broken().into()));
+        assert!(is_broken_pipe(&Err::<(), _>(broken()).context("standard output").unwrap_err()));
+        let connection: anyhow::Error = Status::from_error(Box::new(broken())).into();
+        assert!(!is_broken_pipe(&connection));
+        assert_eq!(of(&connection), Exit::Unavailable);
     }
 
     #[test]

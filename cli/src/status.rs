@@ -21,11 +21,11 @@ pub(crate) fn describe(status: &Status) -> String {
         return one_line(&named.collect::<Vec<_>>().join("; "));
     }
     let message = one_line(status.message());
-    match (status.code(), message.is_empty()) {
-        (Code::Unavailable, true) => "the farm does not answer".to_owned(),
-        (Code::Unavailable, false) => format!("the farm does not answer: {message}"),
-        (code, true) => code.description().to_owned(),
-        (_, false) => message,
+    match (is_transient(status), message.is_empty()) {
+        (true, true) => "the farm does not answer".to_owned(),
+        (true, false) => format!("the farm does not answer: {message}"),
+        (false, true) => status.code().description().to_owned(),
+        (false, false) => message,
     }
 }
 
@@ -57,6 +57,8 @@ mod tests {
         assert_eq!(describe(&status), "plan.tags[0]: \"x:\": expected a tag");
         assert_eq!(describe(&Status::not_found("no build\nX")), "no build X");
         assert_eq!(describe(&Status::unavailable("")), "the farm does not answer");
+        let broken = Status::from_error(Box::new(std::io::Error::from(std::io::ErrorKind::BrokenPipe)));
+        assert!(describe(&broken).starts_with("the farm does not answer: "), "{}", describe(&broken));
         assert!(!describe(&Status::internal("")).is_empty());
     }
 
