@@ -19,23 +19,35 @@ const DAEMON: &str = "dockerd";
 
 /// The platforms whose steps the Engine of this endpoint would run so, if any.
 pub async fn emulated(endpoint: &str) -> Vec<Platform> {
-    let mut emulated = Vec::new();
-    for (platform, _) in elf::known() {
-        if emulator(endpoint, &platform).await.is_some() {
-            emulated.push(platform);
-        }
-    }
-    emulated
+    let places = places(endpoint).await;
+    let known = elf::known().into_iter().map(|(platform, _)| platform);
+    known.filter(|platform| program_of(&places, platform).is_some()).collect()
 }
 
 /// The program with which the Engine of this endpoint would run steps of the platform, if it has one now.
 pub async fn emulator(endpoint: &str, platform: &Platform) -> Option<PathBuf> {
-    let socket = endpoint.strip_prefix("unix://")?;
+    program_of(&places(endpoint).await, platform)
+}
+
+/// A folder on a daemon's PATH.
+#[derive(Debug)]
+struct Place {
+    /// Of the daemon, below /proc.
+    process: PathBuf,
+    folder: PathBuf,
+}
+
+async fn places(endpoint: &str) -> Vec<Place> {
+    let Some(socket) = endpoint.strip_prefix("unix://") else { return Vec::new() };
     let listener = UnixStream::connect(socket).await.and_then(|stream| stream.peer_cred());
     // An Engine that is not there builds nothing.
-    let pid = listener.ok()?.pid();
+    let Ok(listener) = listener else { return Vec::new() };
+    search_paths(daemons(Path::new(PROC), listener.pid()))
+}
+
+fn program_of(places: &[Place], platform: &Platform) -> Option<PathBuf> {
     let name = format!("buildkit-qemu-{}", word(platform));
-    daemons(Path::new(PROC), pid).iter().find_map(|process| on_path_of(process, &name))
+    places.iter().find(|place| place.has(&name)).map(|place| place.folder.join(&name))
 }
 
 /// The processes that may be the Engine's daemon: the listener, or all that have its name where another program opened
@@ -53,24 +65,37 @@ fn is_daemon(process: &Path) -> bool {
     fs::read_to_string(process.join("comm")).is_ok_and(|name| name.trim_end() == DAEMON)
 }
 
-/// A program on a process's PATH, as that process sees its files.
-fn on_path_of(process: &Path, name: &str) -> Option<PathBuf> {
-    let variables = fs::read(process.join("environ"))
-        .inspect_err(|error| {
-            tracing::warn!(
-                process = %process.display(), %error,
-                "cannot tell whether this dockerd has {name} on its PATH; run the worker as its user"
-            );
-        })
-        .ok()?;
-    let path = variables.split(|byte| *byte == 0).find_map(|variable| variable.strip_prefix(b"PATH="))?;
-    std::env::split_paths(OsStr::from_bytes(path)).map(|folder| folder.join(name)).find(|program| {
+fn search_paths(daemons: Vec<PathBuf>) -> Vec<Place> {
+    let mut places = Vec::new();
+    for process in daemons {
+        let variables = match fs::read(process.join("environ")) {
+            Ok(variables) => variables,
+            Err(error) => {
+                tracing::info!(
+                    process = %process.display(), %error,
+                    "cannot tell whether this dockerd has emulators (buildkit-qemu-*) on its PATH; run the worker as its \
+                     user"
+                );
+                continue;
+            }
+        };
+        let path = variables.split(|byte| *byte == 0).find_map(|variable| variable.strip_prefix(b"PATH="));
+        let folders = path.map(OsStr::from_bytes).into_iter().flat_map(std::env::split_paths);
+        places.extend(folders.map(|folder| Place { process: process.clone(), folder }));
+    }
+    places
+}
+
+impl Place {
+    /// Whether this program is there, as the daemon sees its files.
+    fn has(&self, name: &str) -> bool {
+        let program = self.folder.join(name);
         let seen = match program.strip_prefix("/") {
-            Ok(below) => process.join("root").join(below),
-            Err(_) => process.join("cwd").join(program),
+            Ok(below) => self.process.join("root").join(below),
+            Err(_) => self.process.join("cwd").join(program),
         };
         seen.is_file() && rustix::fs::access(&seen, Access::EXEC_OK).is_ok()
-    })
+    }
 }
 
 /// BuildKit's word for an architecture, which is qemu's for some.
@@ -107,8 +132,7 @@ mod tests {
     }
 
     fn found(proc: &tempfile::TempDir, listener: Option<i32>) -> Option<PathBuf> {
-        let daemons = daemons(proc.path(), listener);
-        daemons.iter().find_map(|process| on_path_of(process, "buildkit-qemu-riscv64"))
+        program_of(&search_paths(daemons(proc.path(), listener)), &"linux/riscv64".parse().unwrap())
     }
 
     #[test]
