@@ -15,6 +15,6 @@ pub use dial::connect;
 pub use endpoint::Endpoint;
 pub use error::Error;
 pub use listen::{ListenError, SocketFile, listen_unix};
-pub use roots::{NO_ROOTS, is_for_lack_of_roots, registry_client};
+pub use roots::{NO_ROOTS, ensure_roots, is_for_lack_of_roots};
 pub use stall::{Meter, watch};
 pub use tls::ClientTls;

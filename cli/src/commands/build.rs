@@ -25,7 +25,7 @@ use crate::farm::Farm;
 use crate::local::LocalFarm;
 use crate::outputs::Outputs;
 use crate::progress::Update;
-use crate::{exit, paths, runtime};
+use crate::{exit, paths, roles, runtime};
 
 /// Build an image on every platform asked for, each on a worker that runs it natively.
 ///
@@ -139,6 +139,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
             outcome
         }),
         None => {
+            roles::reach_registries()?;
             let prepared = args.checked(prepare(&request)?)?;
             runtime::full(async {
                 let outputs = args.outputs(&destination, &prepared).await?;

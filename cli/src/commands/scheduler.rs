@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::exit::Exit;
 use crate::roles::scheduler::{self, Options};
-use crate::{logging, paths, runtime, shutdown};
+use crate::{logging, paths, roles, runtime, shutdown};
 
 /// Run a scheduler: it takes builds, leases jobs to workers, and publishes.
 ///
@@ -36,6 +36,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> Result<Exit> {
+    roles::reach_registries()?;
     logging::daemon(args.log_format)?;
     let data_dir = args.data_dir.map_or_else(|| paths::data_dir("scheduler"), Ok)?;
     runtime::full(async {

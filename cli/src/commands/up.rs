@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use crate::exit::{Exit, Refusal};
 use crate::roles::{scheduler, worker};
-use crate::{logging, paths, runtime, shutdown};
+use crate::{logging, paths, roles, runtime, shutdown};
 
 /// Run a scheduler and a worker in one process: a farm on this machine.
 ///
@@ -35,6 +35,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> Result<Exit> {
+    roles::reach_registries()?;
     logging::daemon(args.log_format)?;
     let of =
         |role: &str| args.data_dir.as_ref().map_or_else(|| paths::data_dir(role), |dir| Ok(dir.join(role)));

@@ -9,7 +9,7 @@ use archyard_worker::{OnExit, Scheduler};
 use crate::args::Named;
 use crate::exit::{Exit, Refusal};
 use crate::roles::worker::{self, Options};
-use crate::{logging, paths, runtime, shutdown};
+use crate::{logging, paths, roles, runtime, shutdown};
 
 /// Run a worker beside its Engine: it takes leases and builds natively.
 ///
@@ -44,6 +44,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args) -> Result<Exit> {
+    roles::reach_registries()?;
     logging::daemon(args.log_format)?;
     let endpoint = match args.scheduler {
         Some(endpoint) => endpoint,

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use archyard_model::reference::is_loopback;
 use archyard_model::{Plan, Reference, Sha256, limits};
-use archyard_net::registry_client;
 use bytes::Bytes;
 use oci_client::client::{ClientConfig, ClientProtocol};
 use oci_client::manifest::{
@@ -139,7 +138,7 @@ impl std::fmt::Debug for Registry {
 }
 
 fn client(plain: &[String]) -> Result<Client, Error> {
-    connect(|| ClientConfig { read_timeout: Some(READ_TIMEOUT), ..config(plain.to_vec()) })
+    connect(ClientConfig { read_timeout: Some(READ_TIMEOUT), ..config(plain.to_vec()) })
 }
 
 fn config(plain: Vec<String>) -> ClientConfig {
@@ -151,8 +150,8 @@ fn config(plain: Vec<String>) -> ClientConfig {
     }
 }
 
-fn connect(config: impl Fn() -> ClientConfig) -> Result<Client, Error> {
-    registry_client(config).map_err(|error| Error {
+fn connect(config: ClientConfig) -> Result<Client, Error> {
+    Client::try_from(config).map_err(|error| Error {
         registry: "any registry".to_owned(),
         cause: super::Cause::Unreachable,
         detail: format!("no client of registries can be made here: {error}"),
@@ -226,7 +225,7 @@ impl Registry {
 
     /// The same registries, for blobs of any size: a whole blob is one request, and no answer comes before its end.
     pub(super) fn for_bulk(&self) -> Result<Self, Error> {
-        let client = connect(|| ClientConfig { use_monolithic_push: true, ..config(self.plain.clone()) })?;
+        let client = connect(ClientConfig { use_monolithic_push: true, ..config(self.plain.clone()) })?;
         Ok(Self { client, ..self.clone() })
     }
 

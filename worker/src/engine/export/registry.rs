@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use archyard_model::reference::is_loopback;
 use archyard_model::{Sha256, limits};
-use archyard_net::{Meter, registry_client, watch};
+use archyard_net::{Meter, watch};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use http::HeaderValue;
 use oci_client::client::{ClientConfig, ClientProtocol};
@@ -61,14 +61,14 @@ impl Repository {
         }
         let host = parsed.registry().to_owned();
         let plain = is_loopback(&host) || request.insecure_registries.contains(&host);
-        let config = || ClientConfig {
+        let config = ClientConfig {
             protocol: if plain { ClientProtocol::Http } else { ClientProtocol::Https },
             use_monolithic_push: true,
             connect_timeout: Some(CONNECT_TIMEOUT),
             user_agent: concat!("archyard/", env!("CARGO_PKG_VERSION")),
             ..ClientConfig::default()
         };
-        let client = registry_client(config).map_err(|error| Error::registry(name, error))?;
+        let client = Client::try_from(config).map_err(|error| Error::registry(name, error))?;
         let auth = credential(&request.credentials, &host);
         let repository =
             Self { name: name.to_owned(), host, path: parsed.repository().to_owned(), client, auth };
