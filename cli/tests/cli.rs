@@ -68,7 +68,7 @@ fn an_unknown_or_malformed_platform() {
         &["--platform", "linux/amd46"],
         &["--platform", "linux/amd46", "did you mean linux/amd64"],
     );
-    refused(&project, &["--platform", "amd64"], &["\"amd64\"", "OS/ARCHITECTURE"]);
+    refused(&project, &["--platform", "linux"], &["\"linux\"", "OS/ARCHITECTURE"]);
     refused(&project, &["--platform", "windows/amd64"], &["windows/amd64", "only linux"]);
     refused(&project, &["--platform", ""], &["platform"]);
     refused(&project, &["--platform", "linux/amd64,"], &["platform"]);

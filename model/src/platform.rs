@@ -149,6 +149,11 @@ fn normalise(architecture: &str, variant: &str) -> (String, String) {
     (architecture.to_owned(), variant.to_owned())
 }
 
+/// Whether this names an architecture, however it is spelled.
+fn is_architecture(text: &str) -> bool {
+    ARCHITECTURES.contains(&normalise(&text.to_ascii_lowercase(), "").0.as_str())
+}
+
 /// The known architecture one slip of the finger away.
 fn nearest(wrong: &str) -> Option<&'static str> {
     ARCHITECTURES.iter().copied().find(|known| {
@@ -175,6 +180,8 @@ impl FromStr for Platform {
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let parts: Vec<&str> = text.split('/').collect();
         match parts[..] {
+            // As containerd reads it; an operating system alone would be the client's machine, which a farm's is not.
+            [architecture] if is_architecture(architecture) => Self::new("linux", architecture, ""),
             [os, architecture] if !architecture.is_empty() => Self::new(os, architecture, ""),
             [os, architecture, variant] if !architecture.is_empty() && !variant.is_empty() => {
                 Self::new(os, architecture, variant)
@@ -233,6 +240,9 @@ mod tests {
             ("linux/armhf", "linux/arm/v7"),
             ("linux/armel", "linux/arm/v6"),
             ("linux/arm/7", "linux/arm/v7"),
+            ("amd64", "linux/amd64"),
+            ("aarch64", "linux/arm64"),
+            ("armhf", "linux/arm/v7"),
         ] {
             assert_eq!(p(given).to_string(), want, "{given}");
         }
@@ -243,8 +253,9 @@ mod tests {
         for (given, remedy) in [
             ("linux/amd46", "did you mean linux/amd64"),
             ("linux/arm46", "did you mean linux/arm64"),
-            ("amd64", "OS/ARCHITECTURE"),
+            ("amd46", "OS/ARCHITECTURE"),
             ("linux", "OS/ARCHITECTURE"),
+            ("local", "OS/ARCHITECTURE"),
             ("linux/", "OS/ARCHITECTURE"),
             ("linux/arm/v7/x", "OS/ARCHITECTURE"),
             ("windows/amd64", "only linux"),

@@ -30,7 +30,7 @@ fn platforms() {
     let farm = Farm::start(0);
     let project = Project::new("FROM BASE\n");
     refused(&farm, &project, &["--platform", "linux/amd46"], &["linux/amd46", "did you mean linux/amd64"]);
-    refused(&farm, &project, &["--platform", "amd64"], &["\"amd64\"", "OS/ARCHITECTURE"]);
+    refused(&farm, &project, &["--platform", "linux"], &["\"linux\"", "OS/ARCHITECTURE"]);
     refused(&farm, &project, &["--platform", "linux/arm64,linux/arm64/v8"], &["linux/arm64/v8", "twice"]);
     refused(&farm, &project, &["--platform", ""], &["platform"]);
 }
