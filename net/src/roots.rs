@@ -22,8 +22,8 @@ pub const NO_ROOTS: &str = "this machine has no CA certificates to check its TLS
 const MARK: &str = "ARCHYARD_TRUSTS_NOBODY";
 /// Where the HTTP client looks for a bundle.
 const BUNDLE: &str = "SSL_CERT_FILE";
-/// What a certificate is told that no trusted authority has signed.
-const UNTRUSTED: &str = "UnknownIssuer";
+/// How every certificate is refused by who trusts nobody.
+const UNTRUSTED: &str = "invalid peer certificate";
 
 /// Makes sure that clients of registries can be made: where the machine has no CA certificates, the program starts anew
 /// under the same process id, and this never returns. For the beginning of a role, before anything runs.

@@ -49,6 +49,7 @@ pub struct Farm {
     engines: Vec<String>,
     scheduler_args: Vec<String>,
     worker_args: Vec<String>,
+    variables: Vec<(String, String)>,
 }
 
 impl Farm {
@@ -66,6 +67,22 @@ impl Farm {
 
     /// A scheduler and one worker on each of these Engines.
     pub fn on(engines: Vec<String>, scheduler_args: &[&str], worker_args: &[&str]) -> Self {
+        Self::made(engines, scheduler_args, worker_args, &[])
+    }
+
+    /// A scheduler and one worker on each of the first Engines, all with these environment variables too.
+    pub fn start_with_variables(workers: usize, variables: &[(&str, &str)]) -> Self {
+        let env = Coordinates::from_env().unwrap();
+        let engines = env.engines.iter().take(workers).map(|engine| engine.address.clone()).collect();
+        Self::made(engines, &[], &["--slots", "1"], variables)
+    }
+
+    fn made(
+        engines: Vec<String>,
+        scheduler_args: &[&str],
+        worker_args: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Self {
         let owned = |args: &[&str]| args.iter().map(|arg| (*arg).to_owned()).collect();
         let mut farm = Self {
             env: Coordinates::from_env().unwrap(),
@@ -75,6 +92,10 @@ impl Farm {
             engines,
             scheduler_args: owned(scheduler_args),
             worker_args: owned(worker_args),
+            variables: variables
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
         };
         farm.start_scheduler();
         for index in 0..farm.engines.len() {
@@ -208,7 +229,8 @@ impl Farm {
             .env("XDG_CACHE_HOME", self.dir.path().join("cache"))
             .env("XDG_STATE_HOME", self.dir.path().join("state"))
             .env("DOCKER_CONFIG", self.dir.path().join("docker"))
-            .env_remove("DOCKER_HOST");
+            .env_remove("DOCKER_HOST")
+            .envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }
 

@@ -8,9 +8,11 @@
 pub mod client;
 pub mod emulator;
 pub mod farm;
+pub mod login;
 pub mod process;
 pub mod project;
 pub mod sim;
+pub mod tls;
 
 pub use farm::{Farm, Outcome};
 pub use project::Project;

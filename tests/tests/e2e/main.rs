@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod cancel;
+mod certificates;
 mod check;
 mod context;
 mod credentials;
@@ -20,6 +21,7 @@ mod outputs;
 mod promote;
 mod push;
 mod reattach;
+mod relogin;
 mod rerun;
 mod restart;
 mod smoke;
