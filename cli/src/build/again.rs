@@ -61,14 +61,18 @@ impl Logins {
         Self { found, hosts, warnings }
     }
 
-    /// Refuses a build that would wait for what this user has not.
-    pub(crate) fn all_of(wanted: &[String], build: &str) -> Result<Self> {
-        let logins = Self::find(wanted);
-        match wanted.iter().find(|host| !logins.hosts.contains(host)) {
+    /// Refuses a build that would wait for what this user has not: `wanted` are the registries whose credentials
+    /// the client of `build` brought.
+    pub(crate) fn with_all<'a>(
+        self,
+        wanted: impl IntoIterator<Item = &'a String>,
+        build: &str,
+    ) -> Result<Self> {
+        match wanted.into_iter().find(|host| !self.hosts.contains(host)) {
             Some(host) => Err(Refusal::usage(format!(
                 "build {build} needs credentials for {host}, and there are none here; run docker login {host}"
             ))),
-            None => Ok(logins),
+            None => Ok(self),
         }
     }
 

@@ -51,11 +51,14 @@ async fn promote(args: Args, tags: Vec<Reference>, insecure_registries: Vec<Stri
         )));
     }
     let named = if tags.is_empty() { &plan.tags } else { &tags };
-    let mut hosts: Vec<String> = named.iter().map(|tag| tag.registry().to_owned()).collect();
-    hosts.extend(plan.credential_hosts.iter().cloned());
+    let staging = plan.staging.as_deref().and_then(|staging| staging.split_once('/'));
+    let touched = named.iter().map(Reference::registry).chain(staging.map(|(host, _)| host));
+    let mut hosts: Vec<String> = touched.map(ToOwned::to_owned).collect();
     hosts.sort();
     hosts.dedup();
-    let logins = Logins::find(&hosts);
+    // Nothing is built, so the candidate's other registries are not asked.
+    let wanted = plan.credential_hosts.iter().filter(|host| hosts.contains(host));
+    let logins = Logins::find(&hosts).with_all(wanted, &origin.build)?;
     let request = proto::PromoteBuildRequest {
         request_id: Ulid::new().to_string(),
         build_id: origin.build.clone(),

@@ -51,7 +51,8 @@ pub(crate) fn run(args: Args) -> Result<Exit> {
 async fn rerun(args: Args) -> Result<Exit> {
     let origin = args.again.open(&args.build).await?;
     let outputs = args.outputs(&origin.plan, &origin.build).await?;
-    let logins = Logins::all_of(&origin.plan.credential_hosts, &origin.build)?;
+    let wanted = &origin.plan.credential_hosts;
+    let logins = Logins::find(wanted).with_all(wanted, &origin.build)?;
     let request = proto::RerunBuildRequest {
         request_id: Ulid::new().to_string(),
         build_id: origin.build.clone(),

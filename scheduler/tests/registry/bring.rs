@@ -10,6 +10,7 @@ use archyard_scheduler::core::heritage::Promotion;
 use archyard_scheduler::publish::{Failed, publish};
 use archyard_scheduler::registry::Registries;
 use serde_json::json;
+use tokio::task::JoinSet;
 use xtask::oci;
 use xtask::registry::{OwnRegistry, Request};
 
@@ -156,7 +157,8 @@ async fn a_blob_that_takes_longer_than_it_may_stand_still_arrives_and_is_never_h
     let candidate = Candidate::of(&from.address, &[size]);
     let release = unique("release");
     let order = candidate.order(&out.address, &[format!("{}/{release}:v1", into.address)]);
-    let watching = tokio::spawn(async move {
+    let mut watching = JoinSet::new();
+    watching.spawn(async move {
         let mut ahead = 0;
         while taken.passed() < size as u64 {
             ahead = given.passed().saturating_sub(taken.passed()).max(ahead);
@@ -168,7 +170,7 @@ async fn a_blob_that_takes_longer_than_it_may_stand_still_arrives_and_is_never_h
     assert!(run(&order).await.unwrap());
     assert!(started.elapsed() > 2 * PATIENCE, "it was not slow: {:?}", started.elapsed());
     assert!(oci::get_manifest(&to.address, &release, "v1").is_ok());
-    let ahead = watching.await.unwrap();
+    let ahead = watching.join_next().await.unwrap().unwrap();
     // What two sockets' buffers hold, not the blob.
     assert!(ahead < size as u64 / 2, "{ahead} bytes were held on the way");
 }

@@ -1,4 +1,4 @@
-//! `rerun` brings credentials of its own: those of the first build are gone, and never were on disk.
+//! `rerun` and `promote` bring credentials of their own: those of the first build are gone, and never were on disk.
 
 use std::path::Path;
 
@@ -62,6 +62,37 @@ fn a_rerun_needs_the_right_login_and_leaves_it_nowhere() {
     assert!(!is_tagged(&registry, &marker, "1"), "a tag moved");
 
     run(&farm, right.path(), &["rerun", "--failed", &second]).expect(0);
+    assert!(is_tagged(&registry, &marker, "1"));
+    assert_nowhere(&farm);
+}
+
+#[test]
+fn a_promotion_needs_the_right_login_and_leaves_it_nowhere() {
+    let registry = OwnRegistry::locked().unwrap();
+    let farm = Farm::start(1);
+    let marker = unique("promote-login");
+    let (right, wrong) = (login::config(&registry, RIGHT), login::config(&registry, WRONG));
+    let nobody = login::holding("{}");
+    let project = Project::new(&format!("FROM BASE\nRUN echo {marker} > /marker\n"));
+    let (staging, name) =
+        (format!("{}/staging-{marker}", registry.address), format!("{}/{marker}:1", registry.address));
+    let own = farm.env.native[0].to_string();
+    let context = project.path().display().to_string();
+    let candidate = ["build", "--platform", &own, "--candidate", &staging, "-t", &name, &context];
+    run(&farm, right.path(), &candidate).expect(0);
+    let candidate = farm.newest_build().unwrap();
+
+    let refused = run(&farm, nobody.path(), &["promote", &candidate]).expect(2);
+    one_error(&refused, &[&candidate, "needs credentials", &format!("docker login {}", registry.address)]);
+    assert_eq!(farm.newest_build().unwrap(), candidate, "it was submitted all the same");
+
+    let denied = run(&farm, wrong.path(), &["promote", &candidate]).expect(1);
+    one_error(&denied, &[&registry.address, &format!("docker login {}", registry.address)]);
+    let record = farm.show(&farm.newest_build().unwrap());
+    assert_eq!(record["failure"]["code"], "registry_denied", "{record:#}");
+    assert!(!is_tagged(&registry, &marker, "1"), "a tag moved");
+
+    run(&farm, right.path(), &["promote", &candidate]).expect(0);
     assert!(is_tagged(&registry, &marker, "1"));
     assert_nowhere(&farm);
 }
