@@ -144,7 +144,7 @@ mod tests {
             ("manifest[linux/arm64:a=b", "\"manifest[linux/arm64\" is no type"),
             ("Manifest:a=b", "\"Manifest\" is no type"),
             ("manifest[linux/386]:a=b", "linux/386 is not built; the build has linux/amd64, linux/arm64"),
-            ("manifest[arm64]:a=b", "expected OS/ARCHITECTURE"),
+            ("manifest[arm46]:a=b", "expected OS/ARCHITECTURE"),
             ("index[linux/arm64]:a=b", "the index is that of all platforms"),
         ] {
             let error = ask(&[given]).unwrap_err().to_string();

@@ -136,7 +136,7 @@ mod tests {
                 &["linux/386,linux/386"],
                 "--cross \"linux/386\": linux/386 is asked for twice",
             ),
-            (&["linux/386"], &[], &["arm64"], "--cross \"arm64\": expected OS/ARCHITECTURE"),
+            (&["linux/386"], &[], &["arm46"], "--cross \"arm46\": expected OS/ARCHITECTURE"),
         ] {
             let error = ask(required, trial, cross).unwrap_err().to_string();
             assert!(error.starts_with(want), "{error}");

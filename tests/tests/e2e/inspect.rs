@@ -1,6 +1,7 @@
 //! Nothing is handed over before it was inspected: an image is for the platform that was asked for, and what it says
 //! it runs is there and can run.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -52,8 +53,11 @@ impl On {
         }
         for folder in ["attempts", "layers/tmp", "inspected/tmp"] {
             wait_for(&format!("{folder} is empty"), PATIENCE, || {
-                let mut entries = std::fs::read_dir(worker.join(folder)).ok()?;
-                entries.next().is_none().then_some(())
+                match std::fs::read_dir(worker.join(folder)) {
+                    Ok(mut entries) => entries.next().is_none().then_some(()),
+                    // Nothing was ever taken out of the Engine.
+                    Err(error) => (error.kind() == ErrorKind::NotFound).then_some(()),
+                }
             });
         }
         outcome

@@ -415,7 +415,7 @@ fn a_killed_runner_leaves_no_volume() {
         let (mut client, build, container) = start(&on, &project, &marker);
         assert!(!on.volumes_now().is_subset(&on.volumes), "it has a volume");
         runners(&on.farm, 0).into_iter().for_each(process::kill);
-        let attempt = container.trim_start_matches('/').trim_end_matches("-1").to_owned();
+        let attempt = container.trim_start_matches('/').strip_suffix("-1").unwrap().to_owned();
         wait_for("all of it is gone", Duration::from_secs(20), || {
             let names = on.containers().into_iter().chain(on.volumes_now());
             (!names.into_iter().any(|name| name.contains(&attempt))).then_some(())
