@@ -213,6 +213,13 @@ impl Plan {
     }
 }
 
+/// The registries that a promotion speaks to: where the candidate waits, `host/name`, and where its tags go. Nothing is
+/// built, so the candidate's others are not asked; client and scheduler have to agree on that.
+pub fn promotion_registries<'a>(tags: &'a [Reference], staging: Option<&'a str>) -> BTreeSet<&'a str> {
+    let waits = staging.and_then(|staging| staging.split_once('/')).map(|(host, _)| host);
+    tags.iter().map(Reference::registry).chain(waits).collect()
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;

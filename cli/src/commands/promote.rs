@@ -1,6 +1,7 @@
 //! `archyard promote BUILD`: a candidate's very digests get their tags. Nothing is built.
 
 use anyhow::Result;
+use archyard_model::plan::promotion_registries;
 use archyard_model::{Output, Reference};
 use archyard_plan::flags;
 use archyard_proto::v1 as proto;
@@ -51,12 +52,8 @@ async fn promote(args: Args, tags: Vec<Reference>, insecure_registries: Vec<Stri
         )));
     }
     let named = if tags.is_empty() { &plan.tags } else { &tags };
-    let staging = plan.staging.as_deref().and_then(|staging| staging.split_once('/'));
-    let touched = named.iter().map(Reference::registry).chain(staging.map(|(host, _)| host));
-    let mut hosts: Vec<String> = touched.map(ToOwned::to_owned).collect();
-    hosts.sort();
-    hosts.dedup();
-    // Nothing is built, so the candidate's other registries are not asked.
+    let touched = promotion_registries(named, plan.staging.as_deref());
+    let hosts: Vec<String> = touched.into_iter().map(ToOwned::to_owned).collect();
     let wanted = plan.credential_hosts.iter().filter(|host| hosts.contains(host));
     let logins = Logins::find(&hosts).with_all(wanted, &origin.build)?;
     let request = proto::PromoteBuildRequest {

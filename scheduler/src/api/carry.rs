@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use archyard_model::convert::record_from_proto;
+use archyard_model::plan::promotion_registries;
 use archyard_model::{
     Artifact, Blake3, BuildId, BuildRecord, Invalid, Plan, Pool, Principal, Reference, limits,
 };
@@ -70,11 +71,9 @@ pub(super) async fn promote(
         let problem = format!("candidate {id} was built without tags; say which it gets: -t NAME:TAG");
         return Err(Invalid::new("tags", "", problem).into_status());
     }
-    // Nothing is built: of the candidate's registries those matter where it waits and where it goes.
-    let staging = heritage.promotion.iter().filter_map(|promotion| promotion.staging.split_once('/'));
-    let touched: Vec<&str> =
-        plan.tags.iter().map(Reference::registry).chain(staging.map(|(host, _)| host)).collect();
-    plan.credential_hosts.retain(|host| touched.contains(&host.as_str()));
+    let staging = heritage.promotion.as_ref().map(|promotion| promotion.staging.as_str());
+    let touched = promotion_registries(&plan.tags, staging);
+    plan.credential_hosts.retain(|host| touched.contains(host.as_str()));
     add("credential_hosts", &mut plan.credential_hosts, message.credential_hosts)?;
     add("insecure_registries", &mut plan.insecure_registries, message.insecure_registries)?;
     let heritage = Some(Arc::new(heritage));
