@@ -30,6 +30,12 @@ impl Error {
     }
 }
 
+/// Bytes that this process may still write to the disk of `path`.
+pub fn free_bytes(path: &Path) -> io::Result<u64> {
+    let disk = rustix::fs::statvfs(path)?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
 /// Creates a folder and those above it.
 pub fn create_dir(data_dir: &Path, path: &Path) -> Result<(), Error> {
     std::fs::create_dir_all(path).map_err(|source| Error::at(data_dir, path, source))

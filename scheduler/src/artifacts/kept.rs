@@ -150,9 +150,7 @@ impl Artifacts {
     /// Sets room aside for a blob that is coming. A disk that would be full to the brim takes none: the journal lies on
     /// it too, and could not go on.
     pub(super) fn reserve(&self, size: u64) -> Result<(), Error> {
-        let disk =
-            rustix::fs::statvfs(&self.builds).map_err(|error| self.wrong(&self.builds, error.into()))?;
-        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        let free = disk::free_bytes(&self.builds).map_err(|source| self.wrong(&self.builds, source))?;
         let mut bytes = self.lock();
         if free < bytes.coming.saturating_add(size).saturating_add(limits::DISK_SPARE_BYTES) {
             return Err(disk::Error::Full(self.data_dir.clone()).into());

@@ -107,8 +107,7 @@ impl Store {
 
     /// Refuses bytes that would leave the journal, on the same disk, no room to go on: without it the scheduler stops.
     pub(super) fn spare(&self, bytes: u64) -> Result<(), disk::Error> {
-        let disk = rustix::fs::statvfs(&self.root).map_err(|error| self.wrong(&self.root, error.into()))?;
-        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        let free = disk::free_bytes(&self.root).map_err(|source| self.wrong(&self.root, source))?;
         if free < bytes.saturating_add(limits::DISK_SPARE_BYTES) {
             return Err(disk::Error::Full(self.data_dir.clone()));
         }

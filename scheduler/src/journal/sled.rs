@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::chunk::{self, Joiner};
 use super::generations::{Generations, sync_files, sync_folder};
 use super::{Error, Journal, witness};
+use crate::disk;
 
 /// Appended at a time; a larger group takes several, each synced, and counts only with its last.
 const BATCH_BYTES: usize = 256 * 1024;
@@ -239,8 +240,7 @@ fn number(path: &Path, key: &[u8]) -> Result<u64, Error> {
 
 /// Refuses when the disk is nearly full, before the store finds out in the middle of a write.
 fn room(path: &Path) -> Result<(), Error> {
-    let stat = rustix::fs::statvfs(path).map_err(|error| Error::io(path, error.into()))?;
-    if stat.f_bavail.saturating_mul(stat.f_frsize) < RESERVE_BYTES {
+    if disk::free_bytes(path).map_err(|error| Error::io(path, error))? < RESERVE_BYTES {
         return Err(Error::DiskFull(path.to_owned()));
     }
     Ok(())

@@ -2,6 +2,7 @@
 
 use archyard_model::{Platform, Reference, Sha256};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use crate::registry::{Error, Registry};
 
@@ -71,14 +72,8 @@ impl Words {
 /// Asks for an image; for a lone manifest reads its config too.
 pub(super) async fn of(registry: &Registry, image: &Reference) -> Result<Offer, Error> {
     let manifest = registry.manifest(image).await?;
-    let wrong = |detail: String| Error {
-        registry: image.registry().to_owned(),
-        cause: crate::registry::Cause::Refused,
-        detail,
-    };
-    let document: Document =
-        serde_json::from_slice(&manifest.bytes).map_err(|error| wrong(error.to_string()))?;
-    if let Some(entries) = document.manifests {
+    let mut document = document(image, &manifest.bytes)?;
+    if let Some(entries) = document.manifests.take() {
         let (mut platforms, mut images) = (Vec::new(), Vec::new());
         for entry in &entries {
             let Some(platform) = entry.platform.as_ref().and_then(Words::platform) else { continue };
@@ -89,11 +84,7 @@ pub(super) async fn of(registry: &Registry, image: &Reference) -> Result<Offer, 
         }
         return Ok(Offer { digest: manifest.digest, platforms, images, lone: false });
     }
-    let config = document.config.ok_or_else(|| wrong("a manifest without a config".to_owned()))?;
-    let digest = config.digest.parse().map_err(|_| wrong(format!("a config of digest {}", config.digest)))?;
-    let config = registry.blob(image, digest, config.size).await?;
-    let words: Words =
-        serde_json::from_slice(&config).map_err(|error| wrong(format!("its config: {error}")))?;
+    let words: Words = config(registry, image, document).await?;
     let platforms: Vec<Platform> = words.platform().into_iter().collect();
     let images = platforms.iter().map(|platform| (platform.clone(), manifest.digest.to_string())).collect();
     Ok(Offer { digest: manifest.digest, platforms, images, lone: true })
@@ -105,19 +96,27 @@ pub(super) async fn triggers(
     image: &Reference,
     manifest: &str,
 ) -> Result<Vec<String>, Error> {
-    let wrong = |detail: String| Error {
-        registry: image.registry().to_owned(),
-        cause: crate::registry::Cause::Refused,
-        detail,
-    };
-    let manifest = manifest.parse().map_err(|_| wrong(format!("an image of digest {manifest:?}")))?;
+    let manifest =
+        manifest.parse().map_err(|_| Error::refused(image, format!("an image of digest {manifest:?}")))?;
     let found = registry.manifest(&image.pinned(manifest)).await?;
-    let document: Document =
-        serde_json::from_slice(&found.bytes).map_err(|error| wrong(error.to_string()))?;
-    let config = document.config.ok_or_else(|| wrong("a manifest without a config".to_owned()))?;
-    let digest = config.digest.parse().map_err(|_| wrong(format!("a config of digest {}", config.digest)))?;
-    let config = registry.blob(image, digest, config.size).await?;
-    let config: Config =
-        serde_json::from_slice(&config).map_err(|error| wrong(format!("its config: {error}")))?;
+    let document = document(image, &found.bytes)?;
+    let config: Config = config(registry, image, document).await?;
     Ok(config.config.and_then(|settings| settings.on_build).unwrap_or_default())
+}
+
+fn document(image: &Reference, bytes: &[u8]) -> Result<Document, Error> {
+    serde_json::from_slice(bytes).map_err(|error| Error::refused(image, error.to_string()))
+}
+
+/// The config that a manifest names, as far as somebody wants to know it.
+async fn config<T: DeserializeOwned>(
+    registry: &Registry,
+    image: &Reference,
+    manifest: Document,
+) -> Result<T, Error> {
+    let wrong = |detail: String| Error::refused(image, detail);
+    let config = manifest.config.ok_or_else(|| wrong("a manifest without a config".to_owned()))?;
+    let digest = config.digest.parse().map_err(|_| wrong(format!("a config of digest {}", config.digest)))?;
+    let bytes = registry.blob(image, digest, config.size).await?;
+    serde_json::from_slice(&bytes).map_err(|error| wrong(format!("its config: {error}")))
 }

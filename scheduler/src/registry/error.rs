@@ -42,7 +42,7 @@ impl Cause {
 
 impl Error {
     /// An answer that does not make sense.
-    pub(super) fn refused(image: &Reference, detail: impl Into<String>) -> Self {
+    pub(crate) fn refused(image: &Reference, detail: impl Into<String>) -> Self {
         Self { registry: image.registry().to_owned(), cause: Cause::Refused, detail: detail.into() }
     }
 
