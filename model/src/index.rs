@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use serde::Serialize;
-use sha2::Digest as _;
 
 use crate::build::PushedManifest;
 use crate::{AnnotationLevel, Plan, Platform, Sha256};
@@ -87,7 +86,7 @@ impl Index {
             annotations,
         };
         let bytes = serde_json::to_vec(&document)?;
-        Ok(Self { digest: Sha256::from_bytes(sha2::Sha256::digest(&bytes).into()), bytes: bytes.into() })
+        Ok(Self { digest: Sha256::of(&bytes), bytes: bytes.into() })
     }
 
     /// Its length in bytes.

@@ -10,7 +10,6 @@ use std::collections::HashMap;
 use archyard_model::Sha256;
 use bollard_buildkit_proto::pb::{Definition, Input, Op, OpMetadata, SourceOp, op};
 use prost::Message as _;
-use sha2::Digest as _;
 
 /// What the frontend calls the context, and so does the session.
 const CONTEXT: &str = "context";
@@ -25,7 +24,7 @@ pub(super) fn whole_context(session: &str) -> HashMap<String, Definition> {
         attrs: attributes.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
     };
     let source = Op { op: Some(op::Op::Source(source)), ..Op::default() }.encode_to_vec();
-    let digest = Sha256::from_bytes(sha2::Sha256::digest(&source).into()).to_string();
+    let digest = Sha256::of(&source).to_string();
     // The last one only says which of the others is meant.
     let meant = Op { inputs: vec![Input { digest: digest.clone(), index: 0 }], ..Op::default() };
     let description = [("llb.customname".to_owned(), NAME.to_owned())].into();

@@ -11,7 +11,6 @@ use archyard_model::{ImageResult, Inspection, Sha256};
 use archyard_proto::v1 as proto;
 use prost::Message;
 use proto::log_frame::Warning as WarningFrame;
-use sha2::Digest as _;
 
 use crate::inspect::{Store, Warning};
 
@@ -44,7 +43,7 @@ pub(super) fn question(spec: &JobSpec, image: Sha256) -> Sha256 {
         (image, platform, checks, output.is_files()),
         (dockerfile, dockerfile_name, target),
     );
-    Sha256::from_bytes(sha2::Sha256::digest(format!("{asked:?}")).into())
+    Sha256::of(format!("{asked:?}").as_bytes())
 }
 
 impl Passed {

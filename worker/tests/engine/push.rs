@@ -11,7 +11,6 @@ use oci_client::client::{ClientConfig, ClientProtocol};
 use oci_client::manifest::OciImageManifest;
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, Reference};
-use sha2::Digest as _;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -68,14 +67,10 @@ fn at(repository: &str, digest: Sha256) -> Reference {
     Reference::with_digest(host.to_owned(), path.to_owned(), digest.to_string())
 }
 
-fn sha256(bytes: &[u8]) -> Sha256 {
-    Sha256::from_bytes(sha2::Sha256::digest(bytes).into())
-}
-
 async fn blob(repository: &str, digest: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     client().pull_blob(&at(repository, digest.parse().unwrap()), digest, &mut bytes).await.unwrap();
-    assert_eq!(sha256(&bytes).to_string(), digest);
+    assert_eq!(Sha256::of(&bytes).to_string(), digest);
     bytes
 }
 
@@ -103,7 +98,7 @@ async fn what_arrives_is_the_image_as_oci_and_no_tag(on: Kind) {
         assert_eq!(compressed.len() as i64, layer.size);
         let mut tar = Vec::new();
         flate2::read::GzDecoder::new(&compressed[..]).read_to_end(&mut tar).unwrap();
-        assert_eq!(sha256(&tar).to_string(), diff_id.as_str().unwrap());
+        assert_eq!(Sha256::of(&tar).to_string(), diff_id.as_str().unwrap());
     }
     let tags = client().list_tags(&target, &RegistryAuth::Anonymous, None, None).await;
     assert!(tags.is_err() || tags.unwrap().tags.is_empty(), "a tag was left behind");
@@ -189,7 +184,7 @@ async fn a_registry_that_refuses_is_named_and_one_that_is_down_is_not_the_users_
 
 async fn bad_requests_are_refused_before_anything_is_done(on: Kind) {
     let cache = TempDir::new().unwrap();
-    let nothing = sha256(b"no such image");
+    let nothing = Sha256::of(b"no such image");
     for bad in ["UPPER/case", "app", "127.0.0.1:5000/app:tag"] {
         let failure = push(on, to(&[bad], nothing, cache.path())).await.unwrap_err().into_failure();
         assert_eq!((failure.class, failure.code.as_str()), (User, "repository_invalid"), "{failure}");
@@ -203,7 +198,7 @@ async fn a_canceled_push_ends_at_once(on: Kind) {
     let (progress, _told) = mpsc::channel(16);
     let cancel = CancellationToken::new();
     cancel.cancel();
-    let request = to(&[&repository()], sha256(b"no such image"), cache.path());
+    let request = to(&[&repository()], Sha256::of(b"no such image"), cache.path());
     let error = engine(on).push(request, progress, cancel).await.unwrap_err();
     assert!(matches!(error, PushError::Canceled), "{error}");
 }

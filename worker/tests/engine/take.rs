@@ -11,7 +11,6 @@ use archyard_worker::engine::{
     BuildRequest, Built, Engine as _, EngineError, LayerObserver, Observer, PushError, TakeRequest, Taken,
 };
 use archyard_worker::inspect::Index;
-use sha2::Digest as _;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -49,13 +48,9 @@ impl LayerObserver for SeeingOne {
     }
 
     fn end(self: Box<Self>, diff_id: Sha256) {
-        assert_eq!(sha256(&self.0), diff_id);
+        assert_eq!(Sha256::of(&self.0), diff_id);
         self.1.lock().unwrap().push((diff_id, self.0.len()));
     }
-}
-
-fn sha256(bytes: &[u8]) -> Sha256 {
-    Sha256::from_bytes(sha2::Sha256::digest(bytes).into())
 }
 
 async fn built(on: Kind, request: BuildRequest) -> Built {
@@ -84,17 +79,17 @@ async fn what_is_taken_is_the_image(on: Kind) {
     );
     let built = built(on, request(&text)).await;
     let taken = take(on, TakeRequest { compress: true, ..of(built.image, cache.path()) }).await.unwrap();
-    assert_eq!(taken.config_digest, sha256(&taken.config));
+    assert_eq!(taken.config_digest, Sha256::of(&taken.config));
     assert!(built.config.is_none_or(|config| config == taken.config_digest), "{built:?}");
     let described = engine(on).describe(built.image).await.unwrap();
     assert_eq!((taken.diff_ids.len(), &described.config.diff_ids), (3, &taken.diff_ids));
     assert_eq!((taken.layers.len(), taken.compressed_layers), (3, 3));
     for (layer, diff_id) in taken.layers.iter().zip(&taken.diff_ids) {
         let bytes = fs::read(&layer.path).unwrap();
-        assert_eq!((sha256(&bytes), bytes.len() as u64), (layer.digest, layer.size_bytes));
+        assert_eq!((Sha256::of(&bytes), bytes.len() as u64), (layer.digest, layer.size_bytes));
         let mut tar = Vec::new();
         flate2::read::GzDecoder::new(&bytes[..]).read_to_end(&mut tar).unwrap();
-        assert_eq!((sha256(&tar), layer.diff_id), (*diff_id, *diff_id));
+        assert_eq!((Sha256::of(&tar), layer.diff_id), (*diff_id, *diff_id));
     }
     // The same content has the same digest on every other Engine.
     for other in Kind::ALL {
@@ -151,9 +146,9 @@ async fn an_image_of_another_platform_is_taken_too(on: Kind) {
 
 async fn an_image_that_is_not_there_is_gone(on: Kind) {
     let cache = TempDir::new().unwrap();
-    let failure = take(on, of(sha256(b"no such image"), cache.path())).await.unwrap_err().into_failure();
+    let failure = take(on, of(Sha256::of(b"no such image"), cache.path())).await.unwrap_err().into_failure();
     assert_eq!(failure.code, "image_gone", "{failure}");
-    let error = engine(on).describe(sha256(b"no such image")).await.unwrap_err();
+    let error = engine(on).describe(Sha256::of(b"no such image")).await.unwrap_err();
     assert!(matches!(error, EngineError::Refused { .. }), "{error}");
 }
 

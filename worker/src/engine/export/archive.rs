@@ -122,7 +122,6 @@ impl Part {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cache::sha256;
     use super::*;
 
     fn archive(files: &[(&str, &[u8])]) -> Vec<u8> {
@@ -152,10 +151,10 @@ mod tests {
         let (_folder, cache) = cache();
         let config = format!(
             r#"{{"rootfs":{{"type":"layers","diff_ids":["{}","{}"]}}}}"#,
-            sha256(b"low"),
-            sha256(b"high")
+            Sha256::of(b"low"),
+            Sha256::of(b"high")
         );
-        let id = sha256(config.as_bytes());
+        let id = Sha256::of(config.as_bytes());
         let name = format!("{}.json", id.hex());
         let files: [(&str, &[u8]); 5] = [
             ("a/VERSION", b"1.0"),
@@ -168,7 +167,7 @@ mod tests {
         let image = cache.image(id).unwrap().unwrap();
         assert_eq!(
             image.layers.iter().map(|layer| layer.diff_id).collect::<Vec<_>>(),
-            [sha256(b"low"), sha256(b"high")]
+            [Sha256::of(b"low"), Sha256::of(b"high")]
         );
         assert_eq!(take(&archive(&files), id, &cache).unwrap().compressed_layers, 0);
     }
@@ -183,14 +182,14 @@ mod tests {
     fn an_oci_layout_is_the_same_image_with_and_without_containerd() {
         let layer = archive(&[("{file", b"content")]);
         let config =
-            format!(r#"{{"rootfs":{{"diff_ids":["{}","{}"]}}}}"#, sha256(&layer), sha256(&[0; 1024]));
-        let id = sha256(config.as_bytes());
-        let blob = |bytes: &[u8]| format!("blobs/sha256/{}", sha256(bytes).hex());
+            format!(r#"{{"rootfs":{{"diff_ids":["{}","{}"]}}}}"#, Sha256::of(&layer), Sha256::of(&[0; 1024]));
+        let id = Sha256::of(config.as_bytes());
+        let blob = |bytes: &[u8]| format!("blobs/sha256/{}", Sha256::of(bytes).hex());
         let manifest = format!(r#"{{"config":{{"digest":"{id}"}},"layers":[]}}"#);
         let stored = (gzip(&layer), zstd::encode_all(&[0; 1024][..], 1).unwrap());
         let taken = [
             (id, [&layer[..], &[0; 1024]], b"{}".as_slice()),
-            (sha256(manifest.as_bytes()), [&stored.0, &stored.1], manifest.as_bytes()),
+            (Sha256::of(manifest.as_bytes()), [&stored.0, &stored.1], manifest.as_bytes()),
         ]
         .map(|(image, [low, high], list)| {
             let (_folder, cache) = cache();
@@ -213,8 +212,8 @@ mod tests {
     #[test]
     fn what_cannot_be_used_is_refused() {
         let (_folder, cache) = cache();
-        let id = sha256(b"x");
-        let blob = format!("blobs/sha256/{}", sha256(b"y").hex());
+        let id = Sha256::of(b"x");
+        let blob = format!("blobs/sha256/{}", Sha256::of(b"y").hex());
         let lie = archive(&[(&blob, b"{}")]);
         assert!(matches!(take(&lie, id, &cache), Err(Error::Archive(_))));
         let lie = archive(&[(&format!("{}.json", id.hex()), b"y")]);

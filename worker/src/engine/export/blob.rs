@@ -106,7 +106,7 @@ impl<R: Read> Read for Entry<R> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cache::{Cache, sha256};
+    use super::super::cache::Cache;
     use super::*;
     use std::io::Write as _;
 
@@ -118,7 +118,7 @@ mod tests {
 
     fn take(blob: &[u8], cache: &Cache) -> Result<Option<Kept>, Error> {
         let reading = Reading { cache, compress: true, guess: true, observer: None };
-        keep(blob, blob.len() as u64, sha256(blob), reading, &mut Lists::default())
+        keep(blob, blob.len() as u64, Sha256::of(blob), reading, &mut Lists::default())
     }
 
     #[test]
@@ -132,7 +132,7 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let cache = Cache::open(folder.path()).unwrap();
             let kept = take(&form, &cache).unwrap().unwrap();
-            assert_eq!(kept, Kept { diff_id: sha256(&tar), compressed: true });
+            assert_eq!(kept, Kept { diff_id: Sha256::of(&tar), compressed: true });
             let again = take(&form, &cache).unwrap().unwrap();
             assert_eq!(again, Kept { compressed: false, ..kept });
             cache.layer(kept.diff_id).unwrap()
@@ -153,8 +153,9 @@ mod tests {
         let blob = gzip(b"a layer", 6);
         take(&blob, &cache).unwrap();
         let reading = Reading { cache: &cache, compress: true, guess: true, observer: None };
-        let kept = keep(Unread, blob.len() as u64, sha256(&blob), reading, &mut Lists::default()).unwrap();
-        assert_eq!(kept, Some(Kept { diff_id: sha256(b"a layer"), compressed: false }));
+        let kept =
+            keep(Unread, blob.len() as u64, Sha256::of(&blob), reading, &mut Lists::default()).unwrap();
+        assert_eq!(kept, Some(Kept { diff_id: Sha256::of(b"a layer"), compressed: false }));
     }
 
     #[test]
@@ -170,12 +171,12 @@ mod tests {
         for bad in [&flipped[..], cut, b"\x1f\x8b\x08\x00", &windowed] {
             let error = take(bad, &cache).unwrap_err();
             assert!(matches!(error, Error::Archive(_)), "{error:?}");
-            assert_eq!(cache.stored(sha256(bad)), None);
+            assert_eq!(cache.stored(Sha256::of(bad)), None);
         }
         let reading = Reading { cache: &cache, compress: true, guess: true, observer: None };
-        let lie = keep(&good[..], good.len() as u64, sha256(b"other"), reading, &mut Lists::default());
+        let lie = keep(&good[..], good.len() as u64, Sha256::of(b"other"), reading, &mut Lists::default());
         assert!(matches!(lie, Err(Error::Archive(_))), "{lie:?}");
-        assert_eq!(cache.stored(sha256(b"other")), None);
+        assert_eq!(cache.stored(Sha256::of(b"other")), None);
     }
 
     #[test]

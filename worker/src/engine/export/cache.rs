@@ -21,7 +21,6 @@ use std::time::{Duration, SystemTime};
 use archyard_model::Sha256;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use sha2::Digest as _;
 use tempfile::NamedTempFile;
 
 use crate::kept::{drop_oldest, list, remove, touch};
@@ -106,7 +105,7 @@ impl Cache {
         };
         // A config that is not what its name says is as good as none.
         let Ok(parsed) = serde_json::from_slice::<Document>(&bytes) else { return Ok(None) };
-        if sha256(&bytes) != digest {
+        if Sha256::of(&bytes) != digest {
             return Ok(None);
         }
         touch(&path);
@@ -246,11 +245,6 @@ impl Cache {
     }
 }
 
-/// SHA-256 of bytes in memory.
-pub(super) fn sha256(bytes: &[u8]) -> Sha256 {
-    Sha256::from_bytes(sha2::Sha256::digest(bytes).into())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -266,11 +260,11 @@ mod tests {
         let mut file = cache.new_file().unwrap();
         file.write_all(content).unwrap();
         let layer = Layer {
-            diff_id: sha256(&[content, b"raw"].concat()),
-            digest: sha256(content),
+            diff_id: Sha256::of(&[content, b"raw"].concat()),
+            digest: Sha256::of(content),
             size_bytes: content.len() as u64,
         };
-        cache.keep_layer(file, &layer, Some(sha256(&[content, b"print"].concat()))).unwrap();
+        cache.keep_layer(file, &layer, Some(Sha256::of(&[content, b"print"].concat()))).unwrap();
         layer
     }
 
@@ -281,18 +275,18 @@ mod tests {
         let config =
             |diff_id: Sha256| format!(r#"{{"rootfs":{{"type":"layers","diff_ids":["{diff_id}"]}}}}"#);
         let known = config(layer.diff_id);
-        assert!(cache.image(sha256(known.as_bytes())).unwrap().is_none());
-        cache.keep_config(sha256(known.as_bytes()), known.as_bytes()).unwrap();
-        assert_eq!(cache.image(sha256(known.as_bytes())).unwrap().unwrap().layers, [layer]);
-        let name = sha256(b"what another Engine calls it");
-        cache.keep_name(name, sha256(known.as_bytes())).unwrap();
-        assert_eq!(cache.image(name).unwrap(), cache.image(sha256(known.as_bytes())).unwrap());
+        assert!(cache.image(Sha256::of(known.as_bytes())).unwrap().is_none());
+        cache.keep_config(Sha256::of(known.as_bytes()), known.as_bytes()).unwrap();
+        assert_eq!(cache.image(Sha256::of(known.as_bytes())).unwrap().unwrap().layers, [layer]);
+        let name = Sha256::of(b"what another Engine calls it");
+        cache.keep_name(name, Sha256::of(known.as_bytes())).unwrap();
+        assert_eq!(cache.image(name).unwrap(), cache.image(Sha256::of(known.as_bytes())).unwrap());
 
-        let unknown = config(sha256(b"never seen"));
-        cache.keep_config(sha256(unknown.as_bytes()), unknown.as_bytes()).unwrap();
-        assert!(cache.image(sha256(unknown.as_bytes())).unwrap().is_none());
-        cache.keep_config(sha256(b"other"), known.as_bytes()).unwrap();
-        assert!(cache.image(sha256(b"other")).unwrap().is_none(), "a broken config was taken");
+        let unknown = config(Sha256::of(b"never seen"));
+        cache.keep_config(Sha256::of(unknown.as_bytes()), unknown.as_bytes()).unwrap();
+        assert!(cache.image(Sha256::of(unknown.as_bytes())).unwrap().is_none());
+        cache.keep_config(Sha256::of(b"other"), known.as_bytes()).unwrap();
+        assert!(cache.image(Sha256::of(b"other")).unwrap().is_none(), "a broken config was taken");
     }
 
     #[test]
@@ -304,7 +298,7 @@ mod tests {
         cache.shrink(4).unwrap();
         assert!(!cache.has_blob(old.digest) && cache.has_blob(new.digest));
         assert_eq!(cache.layer(old.diff_id), Some(old));
-        assert_eq!(cache.by_print(sha256(b"oldprint")), Some(old));
+        assert_eq!(cache.by_print(Sha256::of(b"oldprint")), Some(old));
         cache.shrink(0).unwrap();
         assert!(cache.open_blob(new.digest).unwrap().is_none());
     }
@@ -312,7 +306,7 @@ mod tests {
     #[test]
     fn places_are_few_and_the_latest_last() {
         let (_folder, cache) = cache();
-        let digest = sha256(b"x");
+        let digest = Sha256::of(b"x");
         for number in 0..PLACES + 3 {
             cache.add_place(digest, &format!("r/{number}")).unwrap();
         }

@@ -128,7 +128,6 @@ fn fingerprint(beginning: &[u8], size: u64) -> Sha256 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cache::sha256;
     use super::*;
     use std::sync::Mutex;
 
@@ -157,7 +156,7 @@ mod tests {
         let ((_one, one), (_two, two)) = (cache(), cache());
         let bytes = content(0);
         let first = read(&bytes, reading(&one)).unwrap();
-        assert_eq!(first, Kept { diff_id: sha256(&bytes), compressed: true });
+        assert_eq!(first, Kept { diff_id: Sha256::of(&bytes), compressed: true });
         assert_eq!(read(&bytes, reading(&two)), Some(first));
         assert_eq!(read(&bytes, reading(&one)), Some(Kept { compressed: false, ..first }));
         let layer = one.layer(first.diff_id).unwrap();
@@ -165,7 +164,7 @@ mod tests {
 
         let mut stored = Vec::new();
         one.open_blob(layer.digest).unwrap().unwrap().read_to_end(&mut stored).unwrap();
-        assert_eq!((sha256(&stored), stored.len() as u64), (layer.digest, layer.size_bytes));
+        assert_eq!((Sha256::of(&stored), stored.len() as u64), (layer.digest, layer.size_bytes));
         let mut back = Vec::new();
         flate2::read::GzDecoder::new(&stored[..]).read_to_end(&mut back).unwrap();
         assert_eq!(back, bytes);
@@ -226,7 +225,7 @@ mod tests {
         assert_eq!(whole, dripped);
         assert_eq!(one.layer(whole.diff_id), two.layer(whole.diff_id));
         assert_eq!(*observer.seen.lock().unwrap(), [(whole.diff_id, 300_001)]);
-        assert!(watched.is_done(whole.diff_id) && !watched.is_done(sha256(b"other")));
+        assert!(watched.is_done(whole.diff_id) && !watched.is_done(Sha256::of(b"other")));
     }
 
     #[test]
@@ -235,7 +234,7 @@ mod tests {
         let observer = Seeing { limit: u64::MAX, ..Seeing::default() };
         let reading = Reading { compress: false, observer: Some(&observer), ..reading(&cache) };
         let kept = read(&content(0), reading).unwrap();
-        assert_eq!(kept, Kept { diff_id: sha256(&content(0)), compressed: false });
+        assert_eq!(kept, Kept { diff_id: Sha256::of(&content(0)), compressed: false });
         assert_eq!(*observer.seen.lock().unwrap(), [(kept.diff_id, content(0).len())]);
         assert!(cache.layer(kept.diff_id).is_none());
     }
@@ -247,10 +246,10 @@ mod tests {
         let guessing = Reading { observer: Some(&observer), ..reading(&cache) };
         read(&content(0), guessing).unwrap();
         assert_eq!(read(&content(1), guessing), None);
-        assert_eq!(guessing.keep(&content(1)[..], Known::DiffId(sha256(&content(0)))).unwrap(), None);
+        assert_eq!(guessing.keep(&content(1)[..], Known::DiffId(Sha256::of(&content(0)))).unwrap(), None);
         assert_eq!(observer.seen.lock().unwrap().len(), 1, "a layer was told under a wrong name");
         let sure = Reading { guess: false, ..guessing };
-        assert_eq!(read(&content(1), sure).unwrap().diff_id, sha256(&content(1)));
+        assert_eq!(read(&content(1), sure).unwrap().diff_id, Sha256::of(&content(1)));
     }
 
     #[test]
@@ -275,6 +274,6 @@ mod tests {
     #[test]
     fn an_empty_layer_is_a_layer() {
         let (_folder, cache) = cache();
-        assert_eq!(read(b"", reading(&cache)).unwrap().diff_id, sha256(b""));
+        assert_eq!(read(b"", reading(&cache)).unwrap().diff_id, Sha256::of(b""));
     }
 }

@@ -10,7 +10,6 @@ use archyard_model::Sha256;
 use serde::Deserialize;
 
 use super::blame::Error;
-use super::cache::sha256;
 
 /// A config, or a list, is read whole; a real one is some KiB.
 const DOCUMENT_BYTES: u64 = 8 * 1024 * 1024;
@@ -66,7 +65,7 @@ impl Lists {
         }
         let mut bytes = Vec::new();
         document.take(DOCUMENT_BYTES).read_to_end(&mut bytes).map_err(Error::read)?;
-        if sha256(&bytes) != digest {
+        if Sha256::of(&bytes) != digest {
             return Err(Error::Archive(format!("the content of {digest} is not what its name says")));
         }
         self.bytes += size;
@@ -113,7 +112,7 @@ mod tests {
     /// The documents, and their digests.
     fn lists<const N: usize>(documents: [&str; N]) -> (Lists, [Sha256; N]) {
         let mut lists = Lists::default();
-        let digests = documents.map(|document| sha256(document.as_bytes()));
+        let digests = documents.map(|document| Sha256::of(document.as_bytes()));
         for (document, digest) in documents.iter().zip(digests) {
             lists.keep(digest, document.len() as u64, document.as_bytes()).unwrap();
         }
@@ -121,7 +120,7 @@ mod tests {
     }
 
     fn manifest(config: &str) -> String {
-        format!(r#"{{"config":{{"digest":"{}"}},"layers":[]}}"#, sha256(config.as_bytes()))
+        format!(r#"{{"config":{{"digest":"{}"}},"layers":[]}}"#, Sha256::of(config.as_bytes()))
     }
 
     fn index(entries: &[String]) -> String {
@@ -129,7 +128,7 @@ mod tests {
     }
 
     fn entry(manifest: &str, more: &str) -> String {
-        format!(r#"{{"digest":"{}"{more}}}"#, sha256(manifest.as_bytes()))
+        format!(r#"{{"digest":"{}"{more}}}"#, Sha256::of(manifest.as_bytes()))
     }
 
     #[test]
@@ -170,14 +169,14 @@ mod tests {
             let error = lists.config(*digest).unwrap_err();
             assert!(matches!(error, Error::Archive(_)), "{error}");
         }
-        assert!(lists.config(sha256(b"nowhere")).is_err());
+        assert!(lists.config(Sha256::of(b"nowhere")).is_err());
     }
 
     #[test]
     fn a_lie_is_refused_and_what_is_too_large_not_held() {
         let mut lists = Lists::default();
-        assert!(lists.keep(sha256(b"{}"), 3, &b"{ }"[..]).is_err());
-        lists.keep(sha256(b"{}"), DOCUMENT_BYTES + 1, &b"{}"[..]).unwrap();
+        assert!(lists.keep(Sha256::of(b"{}"), 3, &b"{ }"[..]).is_err());
+        lists.keep(Sha256::of(b"{}"), DOCUMENT_BYTES + 1, &b"{}"[..]).unwrap();
         assert!(lists.documents.is_empty());
     }
 }

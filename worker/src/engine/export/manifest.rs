@@ -8,7 +8,7 @@ use oci_spec::image::{Descriptor, ImageManifest, ImageManifestBuilder, MediaType
 use serde::Serialize;
 
 use super::blame::Error;
-use super::cache::{Image, Layer, sha256};
+use super::cache::{Image, Layer};
 use crate::engine::{PushError, Taken, TakenLayer};
 
 /// What registries are told it is.
@@ -47,7 +47,7 @@ impl Manifest {
             .build()
             .map_err(wrong)?;
         let bytes = serde_json::to_vec(&Annotated { manifest: &manifest, annotations }).map_err(wrong)?;
-        Ok(Self { digest: sha256(&bytes), bytes })
+        Ok(Self { digest: Sha256::of(&bytes), bytes })
     }
 }
 
@@ -91,12 +91,13 @@ mod tests {
     );
 
     fn manifest(annotations: &[(&str, &str)]) -> String {
-        let layer = Layer { diff_id: sha256(b"raw"), digest: sha256(b"gz"), size_bytes: 2 };
-        let image = Image { config_digest: sha256(b"{}"), config: b"{}".to_vec(), layers: vec![layer] };
+        let layer = Layer { diff_id: Sha256::of(b"raw"), digest: Sha256::of(b"gz"), size_bytes: 2 };
+        let image = Image { config_digest: Sha256::of(b"{}"), config: b"{}".to_vec(), layers: vec![layer] };
         let annotations = annotations.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let bytes = Manifest::of(&image, &annotations.collect()).unwrap().bytes;
         let text = String::from_utf8(bytes).unwrap();
-        text.replace(&sha256(b"{}").to_string(), "CONFIG").replace(&sha256(b"gz").to_string(), "LAYER")
+        text.replace(&Sha256::of(b"{}").to_string(), "CONFIG")
+            .replace(&Sha256::of(b"gz").to_string(), "LAYER")
     }
 
     #[test]
