@@ -37,24 +37,29 @@ impl Files {
                 plan.platforms.len()
             )));
         }
-        for (flag, file) in [("--iidfile", &self.iidfile), ("--metadata-file", &self.metadata_file)] {
-            let Some(file) = file else { continue };
-            let wrong = match () {
-                () if file.is_dir() => "this is a directory; name a file",
-                () if !folder(file).is_dir() => "its folder does not exist; make it first",
-                () => continue,
+        for (flag, file) in self.named() {
+            let wrong = if file.is_dir() {
+                "this is a directory; name a file"
+            } else if !folder(file).is_dir() {
+                "its folder does not exist; make it first"
+            } else {
+                continue;
             };
             return Err(Refusal::usage(format!("{flag} {}: {wrong}", file.display())));
         }
         Ok(())
     }
 
+    /// Those that were asked for, with their flags.
+    fn named(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        let all = [("--iidfile", &self.iidfile), ("--metadata-file", &self.metadata_file)];
+        all.into_iter().filter_map(|(flag, file)| Some((flag, file.as_deref()?)))
+    }
+
     /// Takes away what an earlier build left there: if this one fails, it would pass for its result.
     pub(crate) fn clear(&self) -> Result<()> {
-        for (flag, file) in [("--iidfile", &self.iidfile), ("--metadata-file", &self.metadata_file)] {
-            if let Some(file) = file
-                && file.symlink_metadata().is_ok_and(|metadata| metadata.is_file())
-            {
+        for (flag, file) in self.named() {
+            if file.symlink_metadata().is_ok_and(|metadata| metadata.is_file()) {
                 std::fs::remove_file(file).with_context(|| format!("{flag} {}", file.display()))?;
             }
         }

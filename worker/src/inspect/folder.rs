@@ -17,7 +17,7 @@ use tempfile::NamedTempFile;
 
 use super::content::{Body, Content};
 use super::layer::WHITEOUT;
-use super::nodes::{File, Id, Kind, Nodes, ROOT, TooMany};
+use super::nodes::{File, Kind, Nodes, ROOT, TooMany};
 use super::walk;
 
 /// Where overlayfs puts its notes.
@@ -54,13 +54,8 @@ pub enum FolderError {
     },
     /// It goes past a limit.
     #[error(transparent)]
-    TooMany(#[from] TooManyEntries),
+    TooMany(#[from] TooMany),
 }
-
-/// More in a layer than is looked at.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct TooManyEntries(TooMany);
 
 /// Whether this process sees what overlayfs notes beside files, found out with a file of its own in `scratch`.
 pub(super) fn sees_overlays(scratch: &Path) -> bool {
@@ -91,17 +86,13 @@ pub(super) fn read(folder: &Path) -> Result<Nodes, FolderError> {
             }
             let kind = kind(&path, found)?;
             let is_folder = matches!(kind, Kind::Folder { .. });
-            let id = put(&mut nodes, id, entry.file_name().as_bytes(), kind)?;
+            let id = nodes.put(id, entry.file_name().as_bytes(), kind, 0)?;
             if is_folder {
                 pending.push((path, id));
             }
         }
     }
     Ok(nodes)
-}
-
-fn put(nodes: &mut Nodes, folder: Id, name: &[u8], kind: Kind) -> Result<Id, FolderError> {
-    nodes.put(folder, name, kind, 0).map_err(|error| TooManyEntries(error).into())
 }
 
 fn kind(path: &Path, found: FileType) -> Result<Kind, FolderError> {

@@ -44,7 +44,7 @@ pub(super) struct File {
 /// More places than a tree may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("it has more than {} files and folders, which is what is taken", limits::INSPECT_ENTRIES)]
-pub(super) struct TooMany;
+pub struct TooMany;
 
 #[derive(Debug)]
 struct Node {

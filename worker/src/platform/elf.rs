@@ -12,17 +12,17 @@ const BASE: u32 = 0x0804_0000;
 const HEADERS_BYTES: u32 = 52 + 32;
 
 /// `ET_EXEC`.
-const EXECUTABLE: u16 = 2;
+pub(crate) const EXECUTABLE: u16 = 2;
 
 /// The fields of an ELF header by which a kernel or `binfmt_misc` tells programs apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Header {
+pub(crate) struct Header {
     /// `ELFCLASS64` rather than `ELFCLASS32`.
-    pub(super) is_64_bit: bool,
+    pub(crate) is_64_bit: bool,
     /// `ELFDATA2MSB` rather than `ELFDATA2LSB`.
-    pub(super) is_big_endian: bool,
+    pub(crate) is_big_endian: bool,
     /// `e_machine`.
-    pub(super) machine: u16,
+    pub(crate) machine: u16,
 }
 
 /// A 32-bit little-endian program.
@@ -87,7 +87,7 @@ impl Program {
 
 impl Header {
     /// A file's first 24 bytes, of `e_type` `kind`.
-    pub(super) fn bytes(self, kind: u16) -> Vec<u8> {
+    pub(crate) fn bytes(self, kind: u16) -> Vec<u8> {
         let mut bytes = vec![0x7f, b'E', b'L', b'F', 1 + u8::from(self.is_64_bit), 1, 1];
         if self.is_big_endian {
             bytes[5] = 2;

@@ -6,7 +6,7 @@
 
 mod binfmt;
 pub mod dockerd;
-mod elf;
+pub(crate) mod elf;
 mod execute;
 
 use std::path::Path;

@@ -118,6 +118,16 @@ async fn run_until(engine: &DockerEngine, request: RunRequest, cancel: Cancellat
     Told { result, frames }
 }
 
+/// The same, canceled after this long.
+async fn run_canceled(engine: &DockerEngine, request: RunRequest, after: Duration) -> Told {
+    let cancel = CancellationToken::new();
+    let stop = async {
+        tokio::time::sleep(after).await;
+        cancel.cancel();
+    };
+    tokio::join!(run_until(engine, request, cancel.clone()), stop).0
+}
+
 impl Told {
     fn ran(&self) -> &Ran {
         self.result.as_ref().unwrap_or_else(|error| panic!("{error}\n{}", self.frames.output(0)))
@@ -421,12 +431,7 @@ async fn a_cancel_at_any_moment_leaves_nothing(on: Kind) {
     let (home, client) = (tempfile::tempdir().unwrap(), engine.engine());
     for delay_ms in (0..300).step_by(20) {
         let request = run_request(image, &shell("sleep 600"), home.path());
-        let cancel = CancellationToken::new();
-        let stop = async {
-            tokio::time::sleep(Duration::from_millis(delay_ms)).await;
-            cancel.cancel();
-        };
-        let (told, ()) = tokio::join!(run_until(&client, request, cancel.clone()), stop);
+        let told = run_canceled(&client, request, Duration::from_millis(delay_ms)).await;
         assert!(matches!(told.result, Err(RunError::Canceled)), "{delay_ms}");
         assert_eq!(engine.left(home.path()).await.0, 0, "canceled after {delay_ms} ms");
     }

@@ -1,5 +1,7 @@
 //! The program that does nothing, for ever, and needs nothing of the image it lies in.
 
+use crate::platform::elf::{EXECUTABLE, Header};
+
 /// Where it is put in memory: aligned to the largest page size.
 const BASE: u64 = 0x40_0000;
 const HEADERS_BYTES: u64 = 64 + 56;
@@ -50,11 +52,8 @@ impl Program {
     /// A 64-bit little-endian ELF file.
     fn bytes(self) -> Vec<u8> {
         let size = HEADERS_BYTES + self.code.len() as u64;
-        let mut file = b"\x7fELF\x02\x01\x01".to_vec();
-        file.resize(16, 0);
-        for half in [2, self.machine, 1, 0] {
-            file.extend(half.to_le_bytes()); // ET_EXEC, the machine, version 1
-        }
+        let header = Header { is_64_bit: true, is_big_endian: false, machine: self.machine };
+        let mut file = header.bytes(EXECUTABLE);
         for word in [BASE + HEADERS_BYTES, 64, 0] {
             file.extend(word.to_le_bytes()); // e_entry, e_phoff, e_shoff
         }

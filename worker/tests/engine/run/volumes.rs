@@ -7,7 +7,7 @@ use archyard_worker::engine::{End, Engine as _, Home, RunError};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{On, run_request, run_until, shell};
+use super::{On, run_canceled, run_request, shell};
 use crate::fixture::Kind;
 
 on_every_engine! {
@@ -133,12 +133,7 @@ async fn a_cancel_at_any_moment_leaves_no_volume(on: Kind) {
     let before = engine.left(home.path()).await;
     for delay_ms in (0..1_200).step_by(120) {
         let request = run_request(image, &shell("sleep 600"), home.path());
-        let cancel = CancellationToken::new();
-        let stop = async {
-            tokio::time::sleep(Duration::from_millis(delay_ms)).await;
-            cancel.cancel();
-        };
-        let (told, ()) = tokio::join!(run_until(&client, request, cancel.clone()), stop);
+        let told = run_canceled(&client, request, Duration::from_millis(delay_ms)).await;
         assert!(matches!(told.result, Err(RunError::Canceled)), "{delay_ms}");
         assert_eq!(engine.left(home.path()).await, before, "canceled after {delay_ms} ms");
     }
