@@ -88,14 +88,15 @@ fn back(state: &State, now: Duration, key: &LineKey, line: &Line) -> Vec<Fact> {
     line.arrivals().take(policy::BURST).map(home).collect()
 }
 
-/// The platform of the workers that build a job which nobody runs: one of its own build if there is one, then where
-/// most workers are free.
+/// The platform of the workers that build a job which nobody runs: on machines that its own build needs anyway if
+/// there are such, and by what those machines call themselves, then where most workers are free.
 fn builder(state: &State, key: &LineKey, job: JobId) -> Option<Platform> {
     let plan = &state.ledger.build(job.build)?.plan;
     let builders = state.live.classes.builders(key.pool, &key.platform);
     let best = builders.into_iter().max_by_key(|(platform, free)| {
-        let own = *platform == platform.host();
-        (plan.platforms.contains(platform), *free, own, Reverse(platform.clone()))
+        let host = platform.host();
+        let needed = plan.platforms.iter().any(|asked| *asked != key.platform && asked.host() == host);
+        (needed, *platform == host, *free, Reverse(platform.clone()))
     });
     best.map(|(platform, _)| platform)
 }

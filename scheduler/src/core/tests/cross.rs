@@ -51,6 +51,15 @@ fn a_platform_that_nobody_runs_goes_to_a_worker_of_another_and_says_so() {
 }
 
 #[test]
+fn the_builder_is_named_by_its_machine_not_by_a_sibling_that_the_build_asks_for() {
+    let mut farm = Farm::default();
+    farm.join("amd", &["linux/386", "linux/amd64"], 2);
+    farm.join("arm", &["linux/arm64"], 9);
+    let build = farm.build(cross(plan(&["linux/386", "linux/riscv64"])));
+    assert_eq!(builder(&farm, build).as_deref(), Some("linux/amd64"), "as $BUILDPLATFORM has it there");
+}
+
+#[test]
 fn without_leave_it_waits() {
     let mut farm = Farm::default();
     farm.join("amd", &["linux/amd64"], 2);
