@@ -31,10 +31,11 @@ impl Files {
     /// Refuses what could not be written at the end of a long build.
     pub(crate) fn check(&self, plan: &Plan) -> Result<()> {
         let single = plan.output.publishes() || matches!(plan.output, Output::Oci | Output::Load);
-        if self.iidfile.is_some() && !single && plan.platforms.len() > 1 {
+        let required = plan.platforms.len() - plan.trial.len();
+        if self.iidfile.is_some() && !single && required > 1 {
             return Err(Refusal::usage(format!(
-                "--iidfile: {} platforms without --push leave no single image ID; use --metadata-file, which names each",
-                plan.platforms.len()
+                "--iidfile: {required} platforms without --push leave no single image ID; use --metadata-file, which names \
+                 each",
             )));
         }
         for (flag, file) in self.named() {
@@ -136,7 +137,7 @@ fn index(board: &Board, delivered: Option<&Delivered>) -> Option<(Sha256, u64)> 
     published.or_else(|| archived.map(|index| (index.digest, index.bytes.len() as u64)))
 }
 
-/// Of the index if there is one, else of the image that was loaded, else of the first.
+/// Of the index if there is one, else of the image that was loaded, else of the first that is not on trial.
 fn image_id(plan: &Plan, board: &Board, delivered: Option<&Delivered>) -> Option<String> {
     if let Some((digest, _)) = index(board, delivered) {
         return Some(digest.to_string());
@@ -145,7 +146,7 @@ fn image_id(plan: &Plan, board: &Board, delivered: Option<&Delivered>) -> Option
         return None;
     }
     let loaded = delivered.and_then(|delivered| delivered.image);
-    let first = || board.lanes.first()?.result.as_ref()?.config_digest;
+    let first = || board.lanes.iter().find(|lane| !lane.trial)?.result.as_ref()?.config_digest;
     loaded.or_else(first).map(|digest| digest.to_string())
 }
 

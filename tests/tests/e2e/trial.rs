@@ -39,3 +39,17 @@ fn a_base_without_the_platform_on_trial_fails_that_trial_alone() {
     assert_eq!((&record["jobs"][0]["state"], &record["state"]), (&"succeeded".into(), &"succeeded".into()));
     assert_eq!(record["jobs"][1]["failure"]["code"], "base_lacks_platform", "{record:#}");
 }
+
+#[test]
+fn the_image_id_of_one_platform_beside_a_trial_is_that_platforms() {
+    let farm = Farm::with(1, &[], &["--slots", "2"]);
+    let [own, trial] = [0, 1].map(|index| farm.env.native[index].to_string());
+    let project = Project::new("FROM BASE\nARG TARGETARCH\nRUN echo $TARGETARCH > /arch\nCMD [\"true\"]\n");
+    let file = project.join("iid");
+    let flags = ["--platform", &own, "--trial", &trial, "--iidfile", file.to_str().unwrap()];
+    farm.build(project.path(), &flags).expect(0);
+    let record = farm.show(&farm.newest_build().unwrap());
+    let id = |job: usize| record["jobs"][job]["result"]["config_digest"].as_str().unwrap();
+    assert_ne!(id(0), id(1), "{record:#}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), id(0));
+}
