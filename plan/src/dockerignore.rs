@@ -1,9 +1,20 @@
-//! Which files of a directory are not part of its context: `.dockerignore`, as Docker documents it.
+//! Which files of a directory are not part of its context: `.dockerignore`, as current Docker clients read it.
 //!
 //! The last line that matches a path decides; a line that matches a directory matches all that it holds; a
-//! line that begins with `!` brings back. Docker's clients differ from that, and from each other, where
-//! lines match a directory and what it holds in turn; this does not. Nothing here touches a disk.
+//! line that begins with `!` brings back. The details are those of moby/patternmatcher and of the walk of
+//! tonistiigi/fsutil, which buildx uses:
+//!
+//! - A line that could not change the answer for a path is not evaluated there. So it does not match what that
+//!   path holds either, unless it is evaluated for it in turn: `!packages/*` after `**/node_modules` brings back
+//!   nothing in `packages/app/node_modules`, because it was not evaluated for `packages/app`.
+//! - The walk enters an excluded directory only where a `!` line names something in it, or where some `!` line
+//!   has wildcards that are not at its end.
+//!
+//! Nothing here touches a disk.
 
+mod go_regex;
+#[cfg(test)]
+mod oracle;
 mod pattern;
 #[cfg(test)]
 mod tests;
@@ -51,22 +62,16 @@ impl Ignore {
                 pattern: written.to_owned(),
                 problem: problem.to_owned(),
             };
-            let (brings_back, rest) = match written.strip_prefix('!') {
-                Some(rest) => (true, rest.trim()),
-                None => (false, written),
-            };
-            if rest.is_empty() {
+            let Some(given) = Given::read(written) else {
                 return Err(wrong(
                     "there is no pattern after '!'; name what to bring back, or remove the line",
                 ));
-            }
-            let cleaned = clean(rest);
-            if brings_back && cleaned == "/" {
+            };
+            if given.brings_back && given.pattern.is_empty() {
                 return Err(wrong("the context itself cannot be brought back; write '!**' for all it holds"));
             }
-            let relative = if cleaned.len() > 1 { cleaned.trim_start_matches('/') } else { &cleaned };
-            let pattern = Pattern::parse(relative).map_err(|problem| wrong(&problem))?;
-            lines.push(Line { pattern, brings_back });
+            let pattern = Pattern::parse(&given.pattern).map_err(|problem| wrong(&problem))?;
+            lines.push(Line { pattern, brings_back: given.brings_back });
         }
         Ok(Self { lines })
     }
@@ -78,14 +83,7 @@ impl Ignore {
 
     /// Whether this path is left out. `above` is the trail of the directory that holds it.
     pub fn excludes(&self, path: &str, above: &Trail) -> bool {
-        let mut excluded = false;
-        for (at, line) in self.lines.iter().enumerate() {
-            // A line that would not change the answer need not be tried.
-            if line.brings_back == excluded && (above.has(at) || line.pattern.matches(path)) {
-                excluded = !line.brings_back;
-            }
-        }
-        excluded
+        self.evaluate(path, above, |_| ())
     }
 
     /// Whether this directory itself is left out, and the trail for what it holds.
@@ -93,16 +91,64 @@ impl Ignore {
     /// One that is left out may still hold what a later line brings back: see
     /// [`may_bring_back_below`](Self::may_bring_back_below).
     pub fn enter(&self, path: &str, above: &Trail) -> (bool, Trail) {
-        let matches = |(at, line): (usize, &Line)| above.has(at) || line.pattern.matches(path);
-        let trail = Trail(self.lines.iter().enumerate().map(matches).collect());
-        let last = self.lines.iter().zip(&trail.0).rfind(|(_, matches)| **matches);
-        (last.is_some_and(|(line, _)| !line.brings_back), trail)
+        let mut trail = Trail(vec![false; self.lines.len()]);
+        let excluded = self.evaluate(path, above, |line| trail.0[line] = true);
+        (excluded, trail)
     }
 
-    /// Whether any line could bring back something beneath this directory: if not, and the directory is left
-    /// out, there is no need to look inside.
+    /// Whether a walk looks into this directory although it is left out.
+    ///
+    /// Docker's clients do not look into one that no `!` line names, even if such a line would match something
+    /// there: `!a/*/**` brings back nothing after `a`. Where they look and no `!` line can match, this does not.
     pub fn may_bring_back_below(&self, directory: &str) -> bool {
-        self.lines.iter().any(|line| line.brings_back && line.pattern.may_match_below(directory))
+        let exceptions = || self.lines.iter().filter(|line| line.brings_back).map(|line| &line.pattern);
+        let entered = exceptions().any(|pattern| pattern.root_is_within(directory))
+            || !exceptions().all(Pattern::has_plain_root);
+        entered && exceptions().any(|pattern| pattern.may_match_below(directory))
+    }
+
+    /// Whether this path is left out; `matched` learns of every line that matches it.
+    fn evaluate(&self, path: &str, above: &Trail, mut matched: impl FnMut(usize)) -> bool {
+        let mut excluded = false;
+        for (at, line) in self.lines.iter().enumerate() {
+            let changes = line.brings_back == excluded;
+            if above.has(at) || (changes && line.pattern.matches(path)) {
+                excluded = !line.brings_back;
+                matched(at);
+            }
+        }
+        excluded
+    }
+}
+
+/// A line as it is given to the matcher.
+struct Given {
+    brings_back: bool,
+    pattern: String,
+}
+
+impl Given {
+    /// The line without white space around it; none if there is nothing after its `!`.
+    ///
+    /// Docker's clients clean a line twice: when they read the file, and when they make its matcher. Only then do
+    /// they ask for a `!` again, so `/!a` brings back `a`.
+    fn read(line: &str) -> Option<Self> {
+        let (inverted, rest) = match line.strip_prefix('!') {
+            Some(rest) => (true, rest.trim()),
+            None => (false, line),
+        };
+        if rest.is_empty() {
+            return None;
+        }
+        let cleaned = clean(rest);
+        let relative =
+            if cleaned.len() > 1 { cleaned.strip_prefix('/').unwrap_or(&cleaned) } else { &cleaned };
+        let sign = if inverted { "!" } else { "" };
+        let cleaned = clean(format!("{sign}{relative}").trim());
+        Some(match cleaned.strip_prefix('!') {
+            Some(rest) => Self { brings_back: true, pattern: rest.to_owned() },
+            None => Self { brings_back: false, pattern: cleaned },
+        })
     }
 }
 

@@ -1,7 +1,10 @@
 //! The documented rules, one by one and together.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 
+use super::oracle::{self, Tree};
 use super::{Ignore, Trail, clean};
 
 fn ignore(lines: &[&str]) -> Ignore {
@@ -15,6 +18,95 @@ fn excluded(ignore: &Ignore, path: &str) -> bool {
         trail = ignore.enter(&path[..at], &trail).1;
     }
     ignore.excludes(path, &trail)
+}
+
+/// What a walk that asks as `context::walk` does finds in a tree.
+fn walked(ignore: &Ignore, tree: &Tree) -> BTreeSet<String> {
+    fn list(ignore: &Ignore, tree: &Tree, directory: &str, above: &Trail, found: &mut BTreeSet<String>) {
+        for entry in tree {
+            let Some(name) = entry.strip_prefix(directory).filter(|name| !name.is_empty()) else { continue };
+            match name.split_once('/') {
+                None if !ignore.excludes(entry, above) => drop(found.insert(entry.clone())),
+                Some((name, "")) => {
+                    let path = format!("{directory}{name}");
+                    let (excluded, trail) = ignore.enter(&path, above);
+                    if excluded && !ignore.may_bring_back_below(&path) {
+                        continue;
+                    }
+                    let before = found.len();
+                    list(ignore, tree, entry, &trail, found);
+                    if !excluded || found.len() > before {
+                        found.insert(path);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+    let mut found = BTreeSet::new();
+    list(ignore, tree, "", &Trail::default(), &mut found);
+    found
+}
+
+/// A clean line of plain characters and wildcards.
+fn line() -> impl Strategy<Value = String> {
+    let segment = prop_oneof![
+        4 => "[ab]{1,2}",
+        2 => Just("*".to_owned()),
+        2 => Just("**".to_owned()),
+        1 => "[ab]\\*|\\*[ab]|\\?|[ab]\\*\\*|\\*\\*[ab]",
+    ];
+    let path = proptest::collection::vec(segment, 1..5).prop_map(|segments| segments.join("/"));
+    (prop_oneof![3 => Just(""), 2 => Just("!")], path).prop_map(|(sign, path)| format!("{sign}{path}"))
+}
+
+/// Files and directories up to four deep; a name is never both.
+fn tree() -> impl Strategy<Value = Tree> {
+    let path = proptest::collection::vec("[ab]{1,2}", 1..5);
+    proptest::collection::vec(path, 1..12).prop_map(|paths| {
+        let mut tree = Tree::new();
+        for path in paths {
+            let mut directory = String::new();
+            for (at, name) in path.iter().enumerate() {
+                if tree.contains(&format!("{directory}{name}")) {
+                    break;
+                }
+                if at + 1 == path.len() && !tree.contains(&format!("{directory}{name}/")) {
+                    tree.insert(format!("{directory}{name}"));
+                    break;
+                }
+                directory.push_str(name);
+                directory.push('/');
+                tree.insert(directory.clone());
+            }
+        }
+        tree
+    })
+}
+
+/// One case of the corpus: an ignore file, a tree, and what of the tree buildx sent, if it sent anything.
+#[derive(serde::Deserialize)]
+struct Recorded {
+    ignore: String,
+    tree: Tree,
+    kept: Option<BTreeSet<String>>,
+}
+
+/// `buildx.jsonl` was recorded from buildx 0.29.1: `FROM scratch`, `COPY . /`, `-o type=local`.
+#[test]
+fn selects_what_buildx_sent() {
+    let mut different = Vec::new();
+    for (number, line) in (1..).zip(include_str!("buildx.jsonl").lines()) {
+        let case: Recorded = serde_json::from_str(line).unwrap();
+        let found = Ignore::parse("x", case.ignore.as_bytes()).ok().map(|ignore| walked(&ignore, &case.tree));
+        if found != case.kept {
+            different.push(format!(
+                "line {number}: {:?}\n  found {found:?}\n  sent  {:?}",
+                case.ignore, case.kept
+            ));
+        }
+    }
+    assert!(different.is_empty(), "{} differ:\n{}", different.len(), different.join("\n"));
 }
 
 #[test]
@@ -100,11 +192,16 @@ fn several_lines() {
         (&["**", "!a/b", "a/b/c"], &["a/b/c", "a/b/c/d"], &["a/b", "a/b/x"]),
         (&["*", "!**/*.rs"], &["a", "a/b.c"], &["a/b.rs", "a/x/b.rs", "b.rs"]),
         (&["*", "!src/**"], &["src"], &["src/a", "src/a/b"]),
-        // what matches a directory matches what it holds, whatever the lines before it did
-        (&["a", "!a/b", "a"], &["a", "a/b", "a/c"], &[]),
-        (&["[ab]/b/.a", "!**/[ab]"], &[], &["a", "a/b", "a/b/.a"]),
-        (&["**/?a", "!*"], &[], &["a", "a/.a", "a/.a/b"]),
+        // a line that would change nothing for a directory is not evaluated there, nor for what it holds
+        (&["**/node_modules", "!packages/*"], &["packages/app/node_modules", "packages/app/node_modules/x"], &["packages/app", "packages/app/x"]),
+        (&["a", "!a/b", "a"], &["a", "a/c"], &["a/b", "a/b/c"]),
+        (&["[ab]/b/.a", "!**/[ab]"], &["a/b/.a"], &["a", "a/b"]),
+        (&["**/?a", "!*"], &["a/.a", "a/.a/b"], &["a"]),
         (&["a", "!a/b", "a/*"], &["a", "a/b", "a/c"], &[]),
+        (&["!a", "*/b", "!a/b/c"], &["a/b", "a/b/d"], &["a", "a/b/c"]),
+        // what a client sees twice: the '!' after a '/' counts
+        (&["*", "/!a"], &["b"], &["a"]),
+        (&["*", "!!a"], &["a"], &["!a"]),
     ];
     for (lines, yes, no) in table {
         let ignore = ignore(lines);
@@ -147,7 +244,9 @@ fn a_malformed_pattern_names_its_line() {
 fn looks_into_an_excluded_directory_only_when_it_must() {
     for (line, yes, no) in [
         ("!a/b/c", &["a", "a/b"][..], &["a/b/c", "x", "a/bc"][..]),
-        ("!a/**", &["a", "a/b"], &["b", "ab"]),
+        ("!a/**", &["a"], &["a/b", "b", "ab"]),
+        // Docker's clients enter 'a' for it, and nothing in there.
+        ("!a/*/**", &["a"], &["a/b", "b"]),
         ("!a/*/z", &["a", "a/b", "a/b/c"], &["b"]),
         ("!**/z", &["a", "a/b"], &[]),
         ("!**/*.rs", &["a", "a/b"], &[]),
@@ -197,16 +296,29 @@ proptest! {
         }
     }
 
-    /// The shapes that are compared as text agree with the general one.
+    /// The shapes that are compared as text agree with the expression.
     #[test]
     fn shortcuts_agree_with_the_expression(pattern in "[ab.*?/]{1,7}", path in "[ab.]{1,2}(/[ab.]{1,2}){0,3}") {
         let quick = super::pattern::Pattern::parse(&pattern).unwrap();
-        if let Some(slow) = super::pattern::general(&pattern) {
-            // '**tail' takes a tail within a name; an expression takes whole names.
-            if !matches!(&quick, super::pattern::Pattern::Suffix { at_slash: false, .. }) {
-                prop_assert_eq!(quick.matches(&path), slow.matches(&path), "{} {}", pattern, path);
-            }
+        let slow = super::pattern::expression(&pattern).unwrap();
+        // '**tail' takes a tail within a name; its expression takes whole names, and is not used.
+        let tail = pattern.strip_prefix("**").is_some_and(|tail| !tail.contains(['*', '?']));
+        // 'a**' is all that begins so; its expression is not used.
+        let head = pattern.strip_suffix("**").or(pattern.strip_suffix("**/"));
+        let head = head.is_some_and(|head| !head.contains(['*', '?']));
+        if !tail && !head {
+            prop_assert_eq!(quick.matches(&path), slow.is_match(path.as_bytes()), "{} {}", pattern, path);
         }
+    }
+
+    /// What a walk by this finds is what the transcribed rules of Docker's clients select.
+    #[test]
+    fn selects_what_the_oracle_selects(
+        lines in proptest::collection::vec(line(), 1..7),
+        tree in tree(),
+    ) {
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        prop_assert_eq!(walked(&ignore(&lines), &tree), oracle::selected(&lines, &tree), "{:?} {:?}", lines, tree);
     }
 
     #[test]
