@@ -8,7 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use archyard_proto::v1 as proto;
 
-use crate::{Blake3, Invalid, limits};
+use crate::{Blake3, Inputs, Invalid, limits};
+
+/// The version of an encoded manifest. Version 1 has no inputs, FIFOs or devices.
+pub const VERSION: u32 = 2;
 
 /// What kind of thing an entry is, with what only that kind has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +35,17 @@ pub enum EntryKind {
         /// The path of the entry that is the file itself, which comes earlier.
         target: Vec<u8>,
     },
+    /// A named pipe.
+    Fifo,
+    /// A device node.
+    Device {
+        /// A block device; otherwise a character device.
+        block: bool,
+        /// Which driver.
+        major: u32,
+        /// Which of its devices.
+        minor: u32,
+    },
 }
 
 /// One name in a context.
@@ -54,6 +68,7 @@ pub struct ContextEntry {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ContextManifest {
     entries: Vec<ContextEntry>,
+    inputs: Inputs,
 }
 
 /// What a plan holds of its context.
@@ -67,18 +82,32 @@ pub struct ContextRef {
     pub files: u64,
     /// Bytes of all regular files.
     pub total_bytes: u64,
+    /// Whether it holds only a part of its source: what its [`Inputs`] name.
+    pub partial: bool,
 }
 
 impl ContextManifest {
-    /// The manifest of these entries, in any order.
+    /// The manifest of these entries, in any order, which are the whole source.
     ///
     /// Refuses what no walk of a directory tree can give: paths that climb, names twice, a child without its
     /// directory, a hard link to what is not an earlier file; and what is past the limits.
-    pub fn new(mut entries: Vec<ContextEntry>) -> Result<Self, Invalid> {
+    pub fn new(entries: Vec<ContextEntry>) -> Result<Self, Invalid> {
+        Self::of_inputs(entries, Inputs::Everything)
+    }
+
+    /// The manifest of these entries, in any order, which are what `inputs` lead to in the source.
+    ///
+    /// Refuses what [`new`](Self::new) refuses.
+    pub fn of_inputs(mut entries: Vec<ContextEntry>, inputs: Inputs) -> Result<Self, Invalid> {
         entries.sort_by(|a, b| walk_order(&a.path, &b.path));
-        let manifest = Self { entries };
+        let manifest = Self { entries, inputs };
         manifest.check()?;
         Ok(manifest)
+    }
+
+    /// The part of the source that the entries are.
+    pub fn inputs(&self) -> &Inputs {
+        &self.inputs
     }
 
     /// The entries in walking order.
@@ -86,7 +115,8 @@ impl ContextManifest {
         &self.entries
     }
 
-    /// The digest that makes two contexts the same: everything but modification times.
+    /// The digest that makes two contexts the same: everything but modification times. A part of a source is
+    /// another context than the whole, even if it has the same entries: it answers fewer questions.
     pub fn digest(&self) -> Blake3 {
         // Small parts are gathered: the hash is fast only on long runs of bytes.
         const GATHERED_BYTES: usize = 64 * 1024;
@@ -118,6 +148,12 @@ impl ContextManifest {
                     part(b"hardlink");
                     part(target);
                 }
+                EntryKind::Fifo => part(b"fifo"),
+                EntryKind::Device { block, major, minor } => {
+                    part(if *block { b"block" } else { b"character" });
+                    part(&major.to_le_bytes());
+                    part(&minor.to_le_bytes());
+                }
             }
             part(&(entry.xattrs.len() as u64).to_le_bytes());
             for (name, value) in &entry.xattrs {
@@ -126,13 +162,25 @@ impl ContextManifest {
             }
         }
         hasher.update(&gathered);
+        for path in self.inputs.paths() {
+            hasher.update(&(path.len() as u64).to_le_bytes());
+            hasher.update(path.as_bytes());
+        }
+        if !self.inputs.is_everything() {
+            hasher.update(b"partial");
+        }
         hasher.finalize().into()
     }
 
     /// The bytes that travel, and whose BLAKE3 is the manifest's own blob digest.
     pub fn encode(&self) -> Vec<u8> {
-        proto::ContextManifest { version: 1, entries: self.entries.iter().map(entry_to_proto).collect() }
-            .encode_to_vec()
+        proto::ContextManifest {
+            version: VERSION,
+            entries: self.entries.iter().map(entry_to_proto).collect(),
+            partial: !self.inputs.is_everything(),
+            inputs: self.inputs.paths().cloned().collect(),
+        }
+        .encode_to_vec()
     }
 
     /// The manifest that [`encode`](Self::encode) wrote, checked as if a stranger had.
@@ -147,15 +195,17 @@ impl ContextManifest {
         }
         let message = proto::ContextManifest::decode(bytes)
             .map_err(|error| Invalid::new("context", error, "not a context manifest"))?;
-        if message.version != 1 {
-            return Err(Invalid::new(
-                "context.version",
-                message.version,
-                "this scheduler or worker speaks version 1; upgrade it",
-            ));
+        if message.version != VERSION {
+            let problem =
+                format!("client, scheduler and worker must speak version {VERSION}; upgrade the older");
+            return Err(Invalid::new("context.version", message.version, problem));
         }
+        let inputs = match message.partial {
+            true => Inputs::of_paths(message.inputs)?,
+            false => Inputs::Everything,
+        };
         let entries = message.entries.into_iter().map(entry_from_proto).collect::<Result<Vec<_>, _>>()?;
-        let manifest = Self { entries };
+        let manifest = Self { entries, inputs };
         if !manifest.entries.is_sorted_by(|a, b| walk_order(&a.path, &b.path).is_lt()) {
             return Err(Invalid::new(
                 "context.entries",
@@ -181,7 +231,7 @@ impl ContextManifest {
                 total_bytes += size;
             }
         }
-        ContextRef { digest, manifest_digest, files, total_bytes }
+        ContextRef { digest, manifest_digest, files, total_bytes, partial: !self.inputs.is_everything() }
     }
 
     fn check(&self) -> Result<(), Invalid> {
@@ -237,6 +287,7 @@ impl ContextManifest {
                         return wrong("it links to a file that does not come before it");
                     }
                 }
+                EntryKind::Fifo | EntryKind::Device { .. } => {}
             }
         }
         if total > limits::CONTEXT_BYTES {
@@ -302,6 +353,14 @@ fn entry_to_proto(entry: &ContextEntry) -> proto::ContextEntry {
             message.set_kind(proto::EntryKind::Hardlink);
             message.target.clone_from(target);
         }
+        EntryKind::Fifo => message.set_kind(proto::EntryKind::Fifo),
+        EntryKind::Device { block, major, minor } => {
+            message.set_kind(match block {
+                true => proto::EntryKind::BlockDevice,
+                false => proto::EntryKind::CharacterDevice,
+            });
+            (message.device_major, message.device_minor) = (*major, *minor);
+        }
     }
     message
 }
@@ -314,6 +373,12 @@ fn entry_from_proto(message: proto::ContextEntry) -> Result<ContextEntry, Invali
         proto::EntryKind::Directory => EntryKind::Directory,
         proto::EntryKind::Symlink => EntryKind::Symlink { target: message.target },
         proto::EntryKind::Hardlink => EntryKind::Hardlink { target: message.target },
+        proto::EntryKind::Fifo => EntryKind::Fifo,
+        kind @ (proto::EntryKind::BlockDevice | proto::EntryKind::CharacterDevice) => EntryKind::Device {
+            block: kind == proto::EntryKind::BlockDevice,
+            major: message.device_major,
+            minor: message.device_minor,
+        },
         proto::EntryKind::Unspecified => {
             return Err(Invalid::new(
                 "context.entries.kind",

@@ -97,6 +97,8 @@ pub const CONTEXT_ENTRIES: usize = 1_000_000;
 pub const CONTEXT_BYTES: u64 = 64 * 1024 * 1024 * 1024;
 /// An encoded context manifest.
 pub const CONTEXT_MANIFEST_BYTES: u64 = 512 * 1024 * 1024;
+/// Paths that a context is limited to; a build that reads more reads everything.
+pub const CONTEXT_INPUTS: usize = 4096;
 /// A path within a context.
 pub const CONTEXT_PATH_BYTES: usize = 4096;
 /// All extended attributes of one entry.

@@ -227,7 +227,13 @@ pub(crate) mod tests {
 
     pub(crate) fn plan() -> Plan {
         let nothing = Blake3::of(b"");
-        let context = ContextRef { digest: nothing, manifest_digest: nothing, files: 0, total_bytes: 0 };
+        let context = ContextRef {
+            digest: nothing,
+            manifest_digest: nothing,
+            files: 0,
+            total_bytes: 0,
+            partial: false,
+        };
         let platforms = ["linux/amd64", "linux/arm64"].map(|text| text.parse().unwrap()).into();
         Plan {
             output: Output::Push,

@@ -5,6 +5,7 @@
 //! cache.
 
 mod cache;
+mod follow;
 mod hash;
 mod open;
 mod snapshot;
@@ -22,7 +23,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::SystemTime;
 
-use archyard_model::{ContextEntry, ContextManifest, EntryKind, Invalid, limits};
+use archyard_model::{ContextEntry, ContextManifest, EntryKind, Inputs, Invalid, limits};
 
 pub use snapshot::{BlobReader, BlobSource, Snapshot};
 pub(crate) use source::root as find_root;
@@ -30,25 +31,30 @@ pub(crate) use source::root as find_root;
 use crate::Error;
 use crate::dockerignore::Ignore;
 use cache::Cache;
+use follow::Selection;
 use hash::{Hashed, Pending};
 use walk::{Found, FoundKind};
 
-/// Scans a directory.
+/// Scans a directory for what `inputs` lead to in it; nothing else is looked at.
 ///
 /// `root` may itself be a link. With `cache`, digests of files that have not changed since an earlier scan are
 /// taken from a file in that directory, which is made if missing; a cache that cannot be read or written is as
 /// none.
 ///
 /// # Errors
-/// [`Error::Special`] and [`Error::Denied`] for what no context can hold, [`Error::FileChanged`] if something
-/// writes to it all the while, [`Error::Invalid`] past a limit.
-pub fn scan(root: &Path, ignore: &Ignore, cache: Option<&Path>) -> Result<Snapshot, Error> {
+/// [`Error::Denied`] for what this user may not read, [`Error::FileChanged`] if something writes to a file all the
+/// while, [`Error::Invalid`] past a limit.
+pub fn scan(root: &Path, ignore: &Ignore, inputs: &Inputs, cache: Option<&Path>) -> Result<Snapshot, Error> {
     let started = SystemTime::now();
     let fd: OwnedFd = File::open(root).map_err(|error| Error::read(root, error))?.into();
     let threads = std::thread::available_parallelism().map_or(1, NonZero::get).min(16);
+    let selection = match inputs {
+        Inputs::Everything => Selection::all(),
+        Inputs::Paths(paths) => Selection::of(&fd, paths).map_err(|error| Error::read(root, error))?,
+    };
     let (found, mut cache) = std::thread::scope(|scope| {
-        let cache = scope.spawn(|| Cache::load(cache, root));
-        let found = walk::walk(&fd, ignore, threads);
+        let cache = scope.spawn(|| Cache::load(cache, root, inputs));
+        let found = walk::walk(&fd, ignore, &selection, threads);
         (found, cache.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     });
     let found = found?;
@@ -70,7 +76,7 @@ pub fn scan(root: &Path, ignore: &Ignore, cache: Option<&Path>) -> Result<Snapsh
     }
     cache.save(started, found.iter().zip(&known));
     let entries = entries(found, known, &first_names);
-    let snapshot = Snapshot::new(ContextManifest::new(entries)?, fd);
+    let snapshot = Snapshot::new(ContextManifest::of_inputs(entries, inputs.clone())?, fd);
     let length = snapshot.encoded.len();
     if length as u64 > limits::CONTEXT_MANIFEST_BYTES {
         let problem = "its list of files is too long; use a .dockerignore";
@@ -122,6 +128,10 @@ fn entries(
         let Found { path, kind, stamp, xattrs } = entry;
         let (kind, stamp, xattrs) = match (kind, hashed, targets.get(&at)) {
             (FoundKind::Directory, ..) => (EntryKind::Directory, stamp, xattrs),
+            (FoundKind::Fifo, ..) => (EntryKind::Fifo, stamp, Vec::new()),
+            (FoundKind::Device { block, major, minor }, ..) => {
+                (EntryKind::Device { block, major, minor }, stamp, Vec::new())
+            }
             (FoundKind::Symlink(target), ..) => (EntryKind::Symlink { target }, stamp, Vec::new()),
             (FoundKind::File, _, Some(target)) => {
                 (EntryKind::Hardlink { target: target.clone() }, stamp, Vec::new())

@@ -4,8 +4,10 @@
 //! as BuildKit does. Nothing is executed or fetched, and nothing in the file is changed. Two things are not
 //! known here: what `ONBUILD` in a base brings, and which stages a foreign frontend makes up.
 
+mod command;
 mod cross;
 mod directive;
+mod inputs;
 mod mask;
 mod mount;
 mod scope;
@@ -16,7 +18,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use archyard_model::{Base, BaseKind, BaseUse, Invalid, Platform, Reference, limits};
+use archyard_model::{Base, BaseKind, BaseUse, Inputs, Invalid, Platform, Reference, limits};
 
 use crate::Error;
 use cross::Cross;
@@ -49,6 +51,9 @@ impl Question<'_> {
 pub struct Bases {
     /// In the file's order. Spans never overlap.
     pub bases: Vec<Base>,
+    /// What the build of any platform reads of its context, as far as the file alone says: an image from outside may
+    /// bring `ONBUILD` instructions that read more.
+    pub inputs: Inputs,
     /// What could not be found out, one line each.
     pub warnings: Vec<String>,
 }
@@ -58,7 +63,8 @@ pub struct Bases {
 /// # Errors
 /// [`Error::Dockerfile`] with the line; [`Error::Invalid`] for a target that is not there, and past a limit.
 pub fn bases(dockerfile: &[u8], question: &Question<'_>) -> Result<Bases, Error> {
-    let mut found = Found { question, by_start: BTreeMap::new() };
+    let nothing = Inputs::Paths(BTreeSet::new());
+    let mut found = Found { question, by_start: BTreeMap::new(), inputs: nothing };
     let mut warnings = Vec::new();
     let read = source::read(question.name, dockerfile);
     let syntax = source::syntax(dockerfile);
@@ -93,13 +99,16 @@ pub fn bases(dockerfile: &[u8], question: &Question<'_>) -> Result<Bases, Error>
         let problem = format!("a build may name at most {} images; split the Dockerfile", limits::PLAN_BASES);
         return Err(Invalid::new("Dockerfile", question.name, problem).into());
     }
-    Ok(Bases { bases, warnings })
+    // What another frontend reads, only that one knows.
+    let inputs = if foreign { Inputs::Everything } else { found.inputs };
+    Ok(Bases { bases, inputs, warnings })
 }
 
 /// What is collected over all jobs.
 struct Found<'a> {
     question: &'a Question<'a>,
     by_start: BTreeMap<usize, Base>,
+    inputs: Inputs,
 }
 
 /// Where a stage starts from.
@@ -143,6 +152,8 @@ impl Found<'_> {
                 }
             }
         }
+        let read = inputs::of(source, &scope, build_args, &starts, &seen);
+        self.inputs = std::mem::take(&mut self.inputs).or(read);
         if u16::try_from(job).is_ok_and(|job| self.question.cross.contains(&job)) {
             Cross { file: name, source, scope: &scope, starts: &starts, platform }.check(&seen)?;
         }

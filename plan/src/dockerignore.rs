@@ -15,7 +15,7 @@
 mod go_regex;
 #[cfg(test)]
 mod oracle;
-mod pattern;
+pub(crate) mod pattern;
 #[cfg(test)]
 mod tests;
 

@@ -33,14 +33,6 @@ pub enum Error {
         /// What is wrong, and what would be right.
         problem: String,
     },
-    /// Something in the context that no image can hold.
-    #[error("context: {} is a {what}; remove it, or name it in .dockerignore", path.display())]
-    Special {
-        /// Relative to the context.
-        path: PathBuf,
-        /// "FIFO", "socket", ...
-        what: &'static str,
-    },
     /// A file or directory that this user may not read.
     #[error("{}: not readable by this user; change its mode or owner, or name it in .dockerignore", path.display())]
     Denied {
@@ -76,11 +68,9 @@ impl Error {
     /// Whether the user's input is to blame.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Invalid(_)
-            | Self::Dockerfile { .. }
-            | Self::Ignore { .. }
-            | Self::Special { .. }
-            | Self::Denied { .. } => ErrorKind::Usage,
+            Self::Invalid(_) | Self::Dockerfile { .. } | Self::Ignore { .. } | Self::Denied { .. } => {
+                ErrorKind::Usage
+            }
             Self::FileChanged { .. } | Self::Io { .. } => ErrorKind::Io,
         }
     }
@@ -91,7 +81,6 @@ impl Error {
             Self::Invalid(_) => "invalid_argument",
             Self::Dockerfile { .. } => "dockerfile_invalid",
             Self::Ignore { .. } => "ignore_file_invalid",
-            Self::Special { .. } => "special_file",
             Self::Denied { .. } => "unreadable_file",
             Self::FileChanged { .. } => "file_changed",
             Self::Io { .. } => "io",

@@ -67,6 +67,9 @@ struct Use<'a> {
 struct Context<'a> {
     #[serde(flatten)]
     reference: &'a ContextRef,
+    /// What a build reads of its source, as its context holds only that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    inputs: Option<Vec<&'a String>>,
     ignore_file: Option<String>,
     entries: Entries<'a>,
 }
@@ -120,6 +123,11 @@ impl Planned {
             credential_hosts,
             context: Context {
                 reference: &self.snapshot.reference,
+                inputs: self
+                    .snapshot
+                    .reference
+                    .partial
+                    .then(|| self.snapshot.manifest.inputs().paths().collect()),
                 ignore_file: self.ignore_file.as_ref().map(|path| path.display().to_string()),
                 entries: Entries(self.snapshot.manifest.entries()),
             },
@@ -152,6 +160,8 @@ fn print_entry(entry: &ContextEntry) -> Entry<'_> {
         EntryKind::Directory => ("directory", None, None, None),
         EntryKind::Symlink { target } => ("symlink", None, None, Some(target)),
         EntryKind::Hardlink { target } => ("hardlink", None, None, Some(target)),
+        EntryKind::Fifo => ("fifo", None, None, None),
+        EntryKind::Device { .. } => ("device", None, None, None),
     };
     Entry {
         path: String::from_utf8_lossy(&entry.path),

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use archyard_model::{Blake3, ForeignPolicy, Output, Plan, Platform, ProjectName, Reference};
+use archyard_model::{Blake3, ForeignPolicy, Inputs, Output, Plan, Platform, ProjectName, Reference};
 
 use crate::dockerfile::{self, Question};
 use crate::{Error, Snapshot, context, files, flags};
@@ -150,7 +150,7 @@ pub fn plan(request: &PlanRequest, host: &Host<'_>) -> Result<Planned, Error> {
     warnings.extend(found.warnings);
 
     let (ignore, ignore_file) = files::ignore(request, &file, &root)?;
-    let snapshot = context::scan(&root, &ignore, host.cache)?;
+    let snapshot = context::scan(&root, &ignore, &Inputs::Everything, host.cache)?;
     let mut plan = Plan {
         project: request.project.clone(),
         platforms,

@@ -175,6 +175,7 @@ pub(super) fn context_to_proto(context: &ContextRef) -> proto::ContextRef {
         manifest_digest: context.manifest_digest.to_string(),
         files: context.files,
         total_bytes: context.total_bytes,
+        partial: context.partial,
     }
 }
 
@@ -198,6 +199,7 @@ pub(super) fn context_from_proto(
             .map_err(|error: Invalid| error.of(format!("{field}.manifest_digest")))?,
         files: message.files,
         total_bytes: message.total_bytes,
+        partial: message.partial,
     })
 }
 

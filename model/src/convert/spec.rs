@@ -289,6 +289,7 @@ mod tests {
                 manifest_digest: Blake3::of(b""),
                 files: 0,
                 total_bytes: 0,
+                partial: false,
             },
             dockerfile: Blake3::of(dockerfile.as_bytes()),
             dockerfile_name: "Dockerfile".to_owned(),

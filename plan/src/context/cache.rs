@@ -9,12 +9,12 @@
 use std::cmp::Ordering;
 use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use archyard_model::Blake3;
 use archyard_model::context::walk_order;
+use archyard_model::{Blake3, Inputs};
 use bytes::Bytes;
 use prost::Message as _;
 
@@ -80,11 +80,17 @@ struct Xattr {
 }
 
 impl Cache {
-    /// What is known of the context at `root`, which is looked up under its real path.
-    pub(super) fn load(directory: Option<&Path>, root: &Path) -> Self {
+    /// What is known of this part of the context at `root`, which is looked up under its real path. Builds of one
+    /// directory that read different parts of it do not push each other's digests out.
+    pub(super) fn load(directory: Option<&Path>, root: &Path, inputs: &Inputs) -> Self {
         let file = directory.and_then(|directory| {
             let real = root.canonicalize().ok()?;
-            let name = Blake3::of(real.as_os_str().as_bytes()).hex();
+            let mut key = real.into_os_string().into_vec();
+            for path in inputs.paths() {
+                key.push(0);
+                key.extend_from_slice(path.as_bytes());
+            }
+            let name = Blake3::of(&key).hex();
             Some(directory.join(&name[..32]))
         });
         let entries = file.as_deref().and_then(read).unwrap_or_default();

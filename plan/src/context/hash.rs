@@ -5,6 +5,7 @@ use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use archyard_model::Blake3;
 use rustix::fs::{FileType, fstat};
@@ -15,6 +16,8 @@ use super::{open, xattr};
 use crate::Error;
 
 const BUFFER_BYTES: usize = 256 * 1024;
+/// Pauses before a file that changed while it was read is read again; then it counts as one that never rests.
+const PAUSES_MS: [u64; 5] = [0, 10, 50, 200, 500];
 
 /// A file to read.
 pub(super) struct Pending<'a> {
@@ -66,9 +69,10 @@ pub(super) fn all(
     })
 }
 
-/// Reads a file that stays the same from before to after; one that does not gets a second chance.
+/// Reads a file that stays the same from before to after. One that does not is read again a few times.
 fn settled(root: &OwnedFd, path: &Path, buffer: &mut [u8]) -> Result<Hashed, Error> {
-    for _ in 0..2 {
+    for pause_ms in PAUSES_MS {
+        std::thread::sleep(Duration::from_millis(pause_ms));
         match once(root, path, buffer) {
             Ok(Some(hashed)) => return Ok(hashed),
             Ok(None) => {}

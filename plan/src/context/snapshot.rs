@@ -72,7 +72,7 @@ impl Snapshot {
         let entry = self.manifest.entries().get(at)?;
         match entry.kind {
             EntryKind::File { size, digest } => Some(BlobSource { digest, size, path: as_path(&entry.path) }),
-            EntryKind::Directory | EntryKind::Symlink { .. } | EntryKind::Hardlink { .. } => None,
+            _ => None,
         }
     }
 

@@ -24,7 +24,16 @@ fn ignore(text: &str) -> Ignore {
 }
 
 fn plain(root: &Path) -> Result<Snapshot, Error> {
-    scan(root, &Ignore::default(), None)
+    scan(root, &Ignore::default(), &Inputs::Everything, None)
+}
+
+fn chosen(root: &Path, lines: &str) -> Result<Snapshot, Error> {
+    scan(root, &ignore(lines), &Inputs::Everything, None)
+}
+
+fn part(root: &Path, lines: &str, inputs: &[&str]) -> Result<Snapshot, Error> {
+    let inputs = Inputs::of_paths(inputs.iter().map(|path| (*path).to_owned())).unwrap();
+    scan(root, &ignore(lines), &inputs, None)
 }
 
 fn paths(snapshot: &Snapshot) -> Vec<String> {
@@ -85,24 +94,54 @@ fn what_is_brought_back_keeps_its_parents() {
         ("src/x", ""),
         ("src/y.md", ""),
     ]);
-    let snapshot = scan(dir.path(), &ignore("docs\n!docs/*/keep\n**/*.md\n"), None).unwrap();
+    let snapshot = chosen(dir.path(), "docs\n!docs/*/keep\n**/*.md\n").unwrap();
     assert_eq!(paths(&snapshot), ["docs", "docs/a", "docs/a/keep", "src", "src/x"]);
-    let snapshot = scan(dir.path(), &ignore("*\n!src/**\n"), None).unwrap();
+    let snapshot = chosen(dir.path(), "*\n!src/**\n").unwrap();
     assert_eq!(paths(&snapshot), ["src", "src/x", "src/y.md"]);
 }
 
 #[test]
-fn special_files_are_refused_unless_ignored() {
+fn sockets_are_left_out_and_fifos_and_devices_are_kept() {
     let dir = tree(&[("sub/f", "")]);
-    let fifo = dir.path().join("sub/pipe");
-    rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, 0o644.into()).unwrap();
-    let error = plain(dir.path()).unwrap_err();
-    assert_eq!((error.code(), error.kind()), ("special_file", ErrorKind::Usage));
-    assert_eq!(error.to_string(), "context: sub/pipe is a FIFO; remove it, or name it in .dockerignore");
-    assert_eq!(paths(&scan(dir.path(), &ignore("**/pipe"), None).unwrap()), ["sub", "sub/f"]);
-    fs::remove_file(fifo).unwrap();
-    let _socket = std::os::unix::net::UnixListener::bind(dir.path().join("s")).unwrap();
-    assert!(plain(dir.path()).unwrap_err().to_string().contains("s is a socket"));
+    rustix::fs::mkfifoat(rustix::fs::CWD, dir.path().join("sub/pipe"), 0o640.into()).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(dir.path().join("socket")).unwrap();
+    let snapshot = plain(dir.path()).unwrap();
+    assert_eq!(paths(&snapshot), ["sub", "sub/f", "sub/pipe"]);
+    let pipe = snapshot.manifest.entries().last().unwrap();
+    assert_eq!((&pipe.kind, pipe.mode), (&EntryKind::Fifo, 0o640));
+    // Only root can make one, but all can read its numbers.
+    let devices = part(Path::new("/dev"), "", &["null"]).unwrap();
+    let null = devices.manifest.entries().first().unwrap();
+    assert_eq!(null.kind, EntryKind::Device { block: false, major: 1, minor: 3 });
+}
+
+#[test]
+fn only_inputs_are_looked_at() {
+    let dir = tree(&[("a/x", "1"), ("a/y", "2"), ("b/z", "3"), ("c.go", "4"), ("d/e/f", "5")]);
+    let closed = dir.path().join("closed");
+    fs::create_dir(&closed).unwrap();
+    symlink("b/z", dir.path().join("l.go")).unwrap();
+    fs::hard_link(dir.path().join("a/x"), dir.path().join("h")).unwrap();
+    let found = |lines: &str, inputs: &[&str]| paths(&part(dir.path(), lines, inputs).unwrap());
+    assert_eq!(found("", &["a/y", "gone", "gone/too"]), ["a", "a/y"]);
+    assert_eq!(found("", &["*.go"]), ["b", "b/z", "c.go", "l.go"]);
+    assert_eq!(found("", &["d", "h"]), ["d", "d/e", "d/e/f", "h"]);
+    assert_eq!(found("d\n*.go", &["d/e", "l.go", "closed"]), ["b", "b/z", "closed"]);
+    assert_eq!(found("d\n!d/e/f", &["d/e"]), ["d", "d/e", "d/e/f"]);
+    assert!(found("", &[]).is_empty() && found("", &["d/e/f/g"]).is_empty());
+    let snapshot = part(dir.path(), "", &["a/x", "h"]).unwrap();
+    assert!(snapshot.reference.partial && snapshot.manifest.inputs().covers("h"));
+    assert_eq!(snapshot.reference.files, 1);
+}
+
+#[test]
+fn a_part_is_another_context_than_the_whole() {
+    let dir = tree(&[("a", "1")]);
+    let (whole, one) = (plain(dir.path()).unwrap(), part(dir.path(), "", &["a"]).unwrap());
+    let two = part(dir.path(), "", &["a", "b"]).unwrap();
+    assert_eq!(whole.manifest.entries(), one.manifest.entries());
+    assert_eq!(one.manifest.entries(), two.manifest.entries());
+    assert!(whole.reference.digest != one.reference.digest && one.reference.digest != two.reference.digest);
 }
 
 /// Root reads everything, so a test run by root does this part as someone else.
@@ -130,11 +169,11 @@ fn unreadable_files_are_refused_unless_ignored() {
         fs::set_permissions(dir.path().join(path), Permissions::from_mode(mode)).unwrap();
     }
     for (lines, path) in [("closed", "sub/key"), ("sub", "closed")] {
-        let error = scan(dir.path(), &ignore(lines), None).unwrap_err();
+        let error = chosen(dir.path(), lines).unwrap_err();
         assert_eq!((error.code(), error.kind()), ("unreadable_file", ErrorKind::Usage));
         assert!(error.to_string().starts_with(&format!("{path}: not readable by this user; ")), "{error}");
     }
-    let snapshot = scan(dir.path(), &ignore("sub/key\nclosed\n!closed/y"), None);
+    let snapshot = chosen(dir.path(), "sub/key\nclosed\n!closed/y");
     let found = paths(&snapshot.unwrap());
     fs::set_permissions(dir.path().join("closed"), Permissions::from_mode(0o755)).unwrap();
     assert_eq!(found, ["f", "sub"]);
@@ -153,7 +192,7 @@ fn attributes_of_users_are_kept() {
     let cache = tempfile::tempdir().unwrap();
     std::thread::sleep(Duration::from_millis(150));
     for _ in 0..2 {
-        let snapshot = scan(dir.path(), &Ignore::default(), Some(cache.path())).unwrap();
+        let snapshot = scan(dir.path(), &Ignore::default(), &Inputs::Everything, Some(cache.path())).unwrap();
         let wanted = [("user.a".to_owned(), vec![7; 1000]), ("user.b".to_owned(), b"2".to_vec())];
         assert_eq!(snapshot.manifest.entries()[0].xattrs, wanted);
     }
@@ -188,7 +227,7 @@ fn a_file_changed_before_its_upload_is_noticed() {
 fn an_unchanged_tree_is_not_read_again_and_a_changed_one_is() {
     let dir = tree(&[("a", "old!"), ("b/c", "keep")]);
     let cache = tempfile::tempdir().unwrap();
-    let scan = || scan(dir.path(), &Ignore::default(), Some(cache.path())).unwrap();
+    let scan = || scan(dir.path(), &Ignore::default(), &Inputs::Everything, Some(cache.path())).unwrap();
     let fresh = scan();
     std::thread::sleep(Duration::from_millis(150));
     assert_eq!(scan().reference, fresh.reference);

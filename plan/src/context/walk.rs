@@ -1,5 +1,8 @@
 //! Finds what a context holds: every directory listed once, by several threads, the result in walking order.
 //!
+//! What is not selected is not even looked at. A directory on the way to something selected is part of the context
+//! only if something in it is.
+//!
 //! An excluded directory is entered only when a line of the ignore file could bring back something in it, and
 //! is part of the context only when one did: what is brought back needs its parents. Nothing excluded is
 //! opened, so it may be unreadable, a socket, or anything else.
@@ -12,9 +15,10 @@ use std::path::Path;
 use std::sync::{Condvar, Mutex, PoisonError};
 
 use archyard_model::{Invalid, limits};
-use rustix::fs::{AtFlags, Dir, FileType, readlinkat, statat};
+use rustix::fs::{AtFlags, Dir, FileType, major, minor, readlinkat, statat};
 use rustix::io::Errno;
 
+use super::follow::{Below, Selection};
 use super::stamp::Stamp;
 use super::{open, xattr};
 use crate::Error;
@@ -37,6 +41,12 @@ pub(super) enum FoundKind {
     Directory,
     /// With its target as stored.
     Symlink(Vec<u8>),
+    Fifo,
+    Device {
+        block: bool,
+        major: u32,
+        minor: u32,
+    },
 }
 
 /// A directory to list.
@@ -45,6 +55,7 @@ struct Task {
     path: Vec<u8>,
     excluded: bool,
     trail: Trail,
+    below: Below,
 }
 
 /// A directory's names in byte order.
@@ -56,7 +67,8 @@ struct Listing {
 
 struct Name {
     found: Found,
-    excluded: bool,
+    /// A directory that is only there for what is found in it.
+    only_parent: bool,
     /// The listing that is beneath it.
     below: Option<usize>,
 }
@@ -74,15 +86,22 @@ struct Queue {
 struct Walk<'a> {
     root: &'a OwnedFd,
     ignore: &'a Ignore,
+    selection: &'a Selection,
     queue: Mutex<Queue>,
     changed: Condvar,
 }
 
-/// Everything beneath `root` that is part of the context.
-pub(super) fn walk(root: &OwnedFd, ignore: &Ignore, threads: usize) -> Result<Vec<Found>, Error> {
-    let first = Task { id: 0, path: Vec::new(), excluded: false, trail: Trail::default() };
+/// Everything beneath `root` that is selected and not ignored.
+pub(super) fn walk(
+    root: &OwnedFd,
+    ignore: &Ignore,
+    selection: &Selection,
+    threads: usize,
+) -> Result<Vec<Found>, Error> {
+    let (trail, below) = (Trail::default(), selection.root());
+    let first = Task { id: 0, path: Vec::new(), excluded: false, trail, below };
     let queue = Queue { tasks: vec![first], listings: vec![Listing::default()], open: 1, ..Queue::default() };
-    let walk = Walk { root, ignore, queue: Mutex::new(queue), changed: Condvar::new() };
+    let walk = Walk { root, ignore, selection, queue: Mutex::new(queue), changed: Condvar::new() };
     std::thread::scope(|scope| {
         for _ in 1..threads {
             scope.spawn(|| walk.work());
@@ -101,7 +120,7 @@ pub(super) fn walk(root: &OwnedFd, ignore: &Ignore, threads: usize) -> Result<Ve
 
 /// Appends what a directory holds.
 fn flatten(id: usize, listings: &mut [Listing], found: &mut Vec<Found>) {
-    for Name { found: mut entry, excluded, below } in std::mem::take(&mut listings[id].names) {
+    for Name { found: mut entry, only_parent, below } in std::mem::take(&mut listings[id].names) {
         let Some(below) = below else {
             found.push(entry);
             continue;
@@ -110,7 +129,7 @@ fn flatten(id: usize, listings: &mut [Listing], found: &mut Vec<Found>) {
         let at = found.len();
         found.push(entry);
         flatten(below, listings, found);
-        if excluded && found.len() == at + 1 {
+        if only_parent && found.len() == at + 1 {
             found.pop();
         }
     }
@@ -149,6 +168,8 @@ impl Walk<'_> {
         let fail = |error: Errno| Error::read(shown, error.into());
         let fd = match open::directory(self.root, shown) {
             Ok(fd) => fd,
+            // The directory was removed, or replaced, since it was listed.
+            Err(error) if !task.path.is_empty() && open::is_replaced(&error) => return Ok(Default::default()),
             Err(error) if task.excluded && error.kind() == io::ErrorKind::PermissionDenied => {
                 return Ok(Default::default());
             }
@@ -185,6 +206,7 @@ impl Walk<'_> {
         name: &[u8],
         file_type: FileType,
     ) -> Result<Option<(Name, Option<Task>)>, Error> {
+        let Some(below) = self.selection.enter(&task.below, name) else { return Ok(None) };
         let path = join(&task.path, name)?;
         let stat = || match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(Stamp::from(stat))),
@@ -202,6 +224,10 @@ impl Walk<'_> {
             stamp = stat()?;
         }
         let Some(stamp) = stamp else { return Ok(None) };
+        let on_the_way = below != Below::All;
+        if on_the_way && stamp.file_type() != FileType::Directory {
+            return Ok(None);
+        }
         // What was listed may have been replaced since: the stamp is what counts.
         let kind = match stamp.file_type() {
             FileType::RegularFile => FoundKind::File,
@@ -211,14 +237,23 @@ impl Walk<'_> {
                     .map_err(|error| Error::read(as_path(&path), error.into()))?
                     .into_bytes(),
             ),
-            special => {
-                return Err(Error::Special { path: as_path(&path).to_owned(), what: describe(special) });
+            FileType::Fifo => FoundKind::Fifo,
+            FileType::BlockDevice | FileType::CharacterDevice => {
+                let Some(kind) = device(directory, name, &path)? else { return Ok(None) };
+                kind
             }
+            // A socket is of the process that listens on it; Docker's client leaves it out too.
+            FileType::Socket | FileType::Unknown => return Ok(None),
         };
-        let next =
-            (kind == FoundKind::Directory).then(|| Task { id: 0, path: path.clone(), excluded, trail });
+        let next = (kind == FoundKind::Directory).then(|| Task {
+            id: 0,
+            path: path.clone(),
+            excluded,
+            trail,
+            below,
+        });
         let found = Found { path, kind, stamp, xattrs: Vec::new() };
-        Ok(Some((Name { found, excluded, below: None }, next)))
+        Ok(Some((Name { found, only_parent: excluded || on_the_way, below: None }, next)))
     }
 
     fn judge(&self, path: &[u8], file_type: FileType, above: &Trail) -> (bool, Trail) {
@@ -277,11 +312,17 @@ fn join(directory: &[u8], name: &[u8]) -> Result<Vec<u8>, Invalid> {
     Ok(path)
 }
 
-fn describe(file_type: FileType) -> &'static str {
-    match file_type {
-        FileType::Fifo => "FIFO",
-        FileType::Socket => "socket",
-        FileType::CharacterDevice | FileType::BlockDevice => "device",
-        _ => "special file",
-    }
+/// A device node's numbers; None if it was replaced since.
+fn device(directory: &OwnedFd, name: &[u8], path: &[u8]) -> Result<Option<FoundKind>, Error> {
+    let stat = match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => stat,
+        Err(Errno::NOENT) => return Ok(None),
+        Err(error) => return Err(Error::read(as_path(path), error.into())),
+    };
+    let block = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::BlockDevice => true,
+        FileType::CharacterDevice => false,
+        _ => return Ok(None),
+    };
+    Ok(Some(FoundKind::Device { block, major: major(stat.st_rdev), minor: minor(stat.st_rdev) }))
 }

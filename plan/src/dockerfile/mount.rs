@@ -17,6 +17,39 @@ pub(super) fn source(value: &str) -> Option<Range<usize>> {
     found.filter(|range| !secret && !range.is_empty())
 }
 
+/// What a mount takes from the context.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum OfContext<'a> {
+    /// Nothing.
+    Nothing,
+    /// Nothing either, but BuildKit asks as if it took everything.
+    Tmpfs,
+    /// What this path leads to.
+    Path(&'a str),
+}
+
+/// What `RUN --mount=VALUE` takes from the context.
+pub(super) fn of_context(value: &str) -> OfContext<'_> {
+    let (mut kind, mut from, mut path) = ("bind".to_owned(), "", "");
+    for field in fields(value) {
+        let Some((key, rest)) = value[field].split_once('=') else { continue };
+        match key.to_ascii_lowercase().as_str() {
+            "type" => kind = rest.to_ascii_lowercase(),
+            "from" => from = rest,
+            "source" | "src" => path = rest,
+            _ => {}
+        }
+    }
+    match kind.as_str() {
+        // Which it is, is known once the variable is put in.
+        kind if kind.contains('$') => OfContext::Path("$"),
+        "cache" | "secret" | "ssh" => OfContext::Nothing,
+        _ if !from.is_empty() => OfContext::Nothing,
+        "tmpfs" => OfContext::Tmpfs,
+        _ => OfContext::Path(path),
+    }
+}
+
 /// The comma-separated fields, without the quotes around one.
 fn fields(value: &str) -> Vec<Range<usize>> {
     let mut fields = Vec::new();

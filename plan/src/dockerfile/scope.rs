@@ -67,6 +67,12 @@ impl Scope {
         shell::expand(word, &self.unknown, self.escape).is_ok_and(|name| name.contains(WORKER))
     }
 
+    /// A global argument, which a stage sees once it declares it. The inner None: it depends on the machine that builds.
+    pub(super) fn global(&self, name: &str) -> Option<Option<&str>> {
+        let value = self.unknown.get(name)?;
+        Some((!value.contains(WORKER)).then_some(value))
+    }
+
     /// An image's name with its variables put in.
     pub(super) fn name(&self, word: &str) -> Result<String, String> {
         shell::expand(word, &self.names, self.escape)

@@ -7,6 +7,7 @@ use std::ops::Range;
 use archyard_model::BaseKind;
 use parse_dockerfile::{Flag, Instruction, UnescapedString, parse_iter};
 
+use super::command::{self, Command};
 use super::{directive, mask, mount, shell};
 use crate::Error;
 
@@ -41,6 +42,10 @@ pub(super) struct Stage {
     pub(super) runs: Vec<u32>,
     /// Lines of the `RUN`s that it leaves to those that start from it.
     pub(super) onbuild_runs: Vec<u32>,
+    /// Its instructions, as far as they decide what is read of the context.
+    pub(super) commands: Vec<Command>,
+    /// The same of those that it leaves to the stages that start from it.
+    pub(super) onbuild: Vec<Command>,
 }
 
 /// A piece of the file.
@@ -100,6 +105,15 @@ impl<'a> File<'a> {
     }
 
     fn take_in(&self, source: &mut Source, instruction: Instruction<'_>) -> Result<(), Error> {
+        if let Some(stage) = source.stages.last_mut() {
+            let written = |span: Range<usize>| &self.text[span.start + self.shift..span.end + self.shift];
+            match &instruction {
+                Instruction::Onbuild(onbuild) => {
+                    stage.onbuild.extend(command::read(&onbuild.instruction, written, self.escape));
+                }
+                own => stage.commands.extend(command::read(own, written, self.escape)),
+            }
+        }
         match instruction {
             Instruction::Arg(arg) if source.stages.is_empty() => {
                 let line = self.line(arg.arg.span.start + self.shift);
@@ -125,6 +139,8 @@ impl<'a> File<'a> {
                     sources: Vec::new(),
                     runs: Vec::new(),
                     onbuild_runs: Vec::new(),
+                    commands: Vec::new(),
+                    onbuild: Vec::new(),
                 });
             }
             Instruction::Copy(copy) => {

@@ -12,7 +12,7 @@ use super::go_regex;
 
 /// A pattern that has been understood.
 #[derive(Debug)]
-pub(super) struct Pattern {
+pub(crate) struct Pattern {
     shape: Shape,
     /// The text without a `/**` and then a `/*` at its end: where the walk of Docker's clients expects matches.
     root: String,
@@ -44,7 +44,7 @@ enum Kind {
 
 impl Pattern {
     /// Understands a cleaned pattern. The error says what is wrong and what would be right.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         check(text)?;
         let root = text.strip_suffix("/**").unwrap_or(text);
         let root = root.strip_suffix("/*").unwrap_or(root).to_owned();
@@ -62,7 +62,7 @@ impl Pattern {
     }
 
     /// Whether this very path matches; what its parents do is the caller's affair.
-    pub(super) fn matches(&self, path: &str) -> bool {
+    pub(crate) fn matches(&self, path: &str) -> bool {
         match &self.shape {
             Shape::Exact(text) => path == text,
             Shape::Prefix(text) => path.starts_with(text.as_str()),

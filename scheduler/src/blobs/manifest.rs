@@ -2,14 +2,16 @@
 
 use std::path::Path;
 
+use archyard_model::context::VERSION;
 use archyard_model::{Blake3, ContextManifest, ContextRef, EntryKind, Invalid, Plan, limits};
 
 use super::{Error, Store};
 use crate::disk;
 
-/// How every manifest of version 1 begins. A user's own file may begin so too: then it is decoded, and found not
+/// How every manifest begins: with its version. A user's own file may begin so too: then it is decoded, and found not
 /// to be one.
-pub(super) const HEAD: [u8; 2] = [0x08, 0x01];
+#[allow(clippy::cast_possible_truncation, reason = "a version below 128 is one byte in protobuf")]
+pub(super) const HEAD: [u8; 2] = [0x08, VERSION as u8];
 
 impl Store {
     /// Whether everything is here that a plan's build will ask for. FAILED_PRECONDITION names what is not.
@@ -104,7 +106,7 @@ impl Store {
             EntryKind::File { digest, .. } => {
                 (seen.insert(digest) && !self.has_bytes(digest)).then_some(digest)
             }
-            EntryKind::Directory | EntryKind::Symlink { .. } | EntryKind::Hardlink { .. } => None,
+            _ => None,
         });
         let first = missing.next()?;
         Some((first, 1 + missing.count()))
@@ -122,6 +124,7 @@ impl Store {
             manifest_digest,
             files: words.next()?.parse().ok()?,
             total_bytes: words.next()?.parse().ok()?,
+            partial: words.next()?.parse().ok()?,
         };
         words.next().is_none().then_some(found)
     }
@@ -129,7 +132,7 @@ impl Store {
     /// Not synced: a marker that is lost costs another look, and one that is cut does not parse.
     fn write_verified(&self, found: &ContextRef) -> Result<(), disk::Error> {
         let path = self.verified(found.manifest_digest);
-        let text = format!("{} {} {}\n", found.digest, found.files, found.total_bytes);
+        let text = format!("{} {} {} {}\n", found.digest, found.files, found.total_bytes, found.partial);
         std::fs::write(&path, text).map_err(|source| self.wrong(&path, source))
     }
 }

@@ -76,6 +76,7 @@ impl Client {
             manifest_digest: Blake3::of(b"manifest"),
             files: 1,
             total_bytes: 7,
+            partial: false,
         };
         let plan = Plan {
             output,

@@ -209,7 +209,7 @@ fn is_complete(lock: &Lock) -> io::Result<bool> {
 pub(super) fn files(manifest: &ContextManifest) -> Vec<Blake3> {
     let digest = |entry: &ContextEntry| match entry.kind {
         EntryKind::File { digest, .. } => Some(digest),
-        EntryKind::Directory | EntryKind::Symlink { .. } | EntryKind::Hardlink { .. } => None,
+        _ => None,
     };
     manifest.entries().iter().filter_map(digest).collect()
 }

@@ -160,8 +160,13 @@ pub(crate) fn attempt() -> AttemptId {
 
 /// A job of an empty context.
 pub(crate) fn spec(output: Output) -> JobSpec {
-    let context =
-        ContextRef { digest: Blake3::of(b""), manifest_digest: Blake3::of(b""), files: 0, total_bytes: 0 };
+    let context = ContextRef {
+        digest: Blake3::of(b""),
+        manifest_digest: Blake3::of(b""),
+        files: 0,
+        total_bytes: 0,
+        partial: false,
+    };
     JobSpec {
         platform: "linux/amd64".parse().unwrap(),
         project: ProjectName::default(),

@@ -48,6 +48,10 @@ struct Stat {
     modified_ns: i64,
     #[prost(bytes = "vec", tag = "7")]
     link: Vec<u8>,
+    #[prost(int64, tag = "8")]
+    device_major: i64,
+    #[prost(int64, tag = "9")]
+    device_minor: i64,
     #[prost(btree_map = "string, bytes", tag = "10")]
     xattrs: BTreeMap<String, Vec<u8>>,
 }
@@ -136,6 +140,7 @@ fn packet(kind: i32, id: u32, data: Bytes) -> Packet {
 fn fill(stat: &mut Stat, entry: &ContextEntry, file: Option<(u64, &Blake3)>) {
     stat.path.clone_from(&entry.path);
     stat.link.clear();
+    (stat.device_major, stat.device_minor) = (0, 0);
     let (size, nanoseconds) =
         file.map_or((0, 0), |(size, digest)| (size, content_nanoseconds(digest, &entry.xattrs)));
     stat.size = i64::try_from(size).unwrap_or(i64::MAX);
@@ -145,7 +150,10 @@ fn fill(stat: &mut Stat, entry: &ContextEntry, file: Option<(u64, &Blake3)>) {
             stat.size = i64::try_from(target.len()).unwrap_or(i64::MAX);
         }
         EntryKind::Hardlink { target } => stat.link.clone_from(target),
-        EntryKind::File { .. } | EntryKind::Directory => {}
+        EntryKind::Device { major, minor, .. } => {
+            (stat.device_major, stat.device_minor) = (i64::from(*major), i64::from(*minor));
+        }
+        EntryKind::File { .. } | EntryKind::Directory | EntryKind::Fifo => {}
     }
     stat.mode = go_mode(entry);
     stat.modified_ns = entry.modified_s.saturating_mul(1_000_000_000).saturating_add(nanoseconds);
@@ -171,6 +179,9 @@ fn go_mode(entry: &ContextEntry) -> u32 {
     let kind = match entry.kind {
         EntryKind::Directory => 1 << 31,
         EntryKind::Symlink { .. } => 1 << 27,
+        EntryKind::Fifo => 1 << 25,
+        EntryKind::Device { block: true, .. } => 1 << 26,
+        EntryKind::Device { block: false, .. } => 1 << 26 | 1 << 21,
         EntryKind::File { .. } | EntryKind::Hardlink { .. } => 0,
     };
     let special = [(0o4000, 1 << 23), (0o2000, 1 << 22), (0o1000, 1 << 20)];
