@@ -8,7 +8,9 @@ mod plan;
 mod record;
 mod spec;
 
-pub use plan::{lock_from_proto, lock_to_proto, plan_from_proto, plan_to_proto};
+pub use plan::{
+    context_from_proto, context_to_proto, lock_from_proto, lock_to_proto, plan_from_proto, plan_to_proto,
+};
 pub use record::{
     build_state_from_proto, build_state_to_proto, event_from_proto, event_to_proto, failure_from_proto,
     failure_to_proto, image_from_proto, image_to_proto, job_state_from_proto, job_state_to_proto,

@@ -27,6 +27,10 @@ pub enum EventKind {
     Waiting {
         reason: String,
     },
+    /// It reads more of its source than its client sent; the client sends the whole context now.
+    ContextMissed {
+        reason: String,
+    },
     Locked {
         lock: Lock,
     },

@@ -2,10 +2,12 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use archyard_model::{Blake3, ForeignPolicy, Inputs, Output, Plan, Platform, ProjectName, Reference};
 
 use crate::dockerfile::{self, Question};
+use crate::dockerignore::Ignore;
 use crate::{Error, Snapshot, context, files, flags};
 
 /// A build as the command line words it: nothing here has been parsed.
@@ -110,18 +112,52 @@ pub struct Host<'a> {
 }
 
 /// A plan, and the bytes it speaks of.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Planned {
     /// To submit.
     pub plan: Plan,
     /// The context's files.
-    pub snapshot: Snapshot,
+    pub snapshot: Arc<Snapshot>,
+    /// Where they are from, to look at once more.
+    pub origin: Origin,
     /// The blob [`Plan::dockerfile`].
     pub dockerfile: Vec<u8>,
     /// The ignore file that chose the context's files, as the user would write it.
     pub ignore_file: Option<PathBuf>,
     /// What is odd, but no reason to refuse; one line each.
     pub warnings: Vec<String>,
+}
+
+/// A directory, and what of it is no part of a context.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    root: PathBuf,
+    ignore: Arc<Ignore>,
+    cache: Option<PathBuf>,
+}
+
+impl Origin {
+    /// Scans the directory for what `inputs` lead to, as it is now. Blocks for as long as the disk does.
+    ///
+    /// # Errors
+    /// As [`plan`], of the context.
+    pub fn scan(&self, inputs: &Inputs) -> Result<Snapshot, Error> {
+        context::scan(&self.root, &self.ignore, inputs, self.cache.as_deref())
+    }
+}
+
+impl Planned {
+    /// The same plan of the files as they are now.
+    ///
+    /// # Errors
+    /// As [`Origin::scan`].
+    pub fn again(&self) -> Result<Self, Error> {
+        let snapshot = self.origin.scan(self.snapshot.manifest.inputs())?;
+        let mut again = self.clone();
+        again.plan.context = snapshot.reference.clone();
+        again.snapshot = Arc::new(snapshot);
+        Ok(again)
+    }
 }
 
 /// Resolves a request. Flags are checked before any file is read, and the Dockerfile before the context is.
@@ -150,7 +186,9 @@ pub fn plan(request: &PlanRequest, host: &Host<'_>) -> Result<Planned, Error> {
     warnings.extend(found.warnings);
 
     let (ignore, ignore_file) = files::ignore(request, &file, &root)?;
-    let snapshot = context::scan(&root, &ignore, &Inputs::Everything, host.cache)?;
+    let cache = host.cache.map(Path::to_owned);
+    let origin = Origin { root, ignore: Arc::new(ignore), cache };
+    let snapshot = Arc::new(origin.scan(&found.inputs)?);
     let mut plan = Plan {
         project: request.project.clone(),
         platforms,
@@ -174,7 +212,7 @@ pub fn plan(request: &PlanRequest, host: &Host<'_>) -> Result<Planned, Error> {
         staging,
     };
     plan.credential_hosts = credential_hosts(&plan, host);
-    Ok(Planned { plan, snapshot, dockerfile: file.bytes, ignore_file, warnings })
+    Ok(Planned { plan, snapshot, origin, dockerfile: file.bytes, ignore_file, warnings })
 }
 
 /// The registries that this build speaks to and that there are credentials for, sorted.

@@ -51,7 +51,7 @@ fn prints_the_plan() {
     let dir = tree(&[
         (
             "Dockerfile",
-            "ARG V\nFROM --platform=$BUILDPLATFORM golang:$V AS b\nFROM reg.example/x\nCOPY --from=b /a /a\n",
+            "ARG V\nFROM --platform=$BUILDPLATFORM golang:$V AS b\nFROM reg.example/x\nCOPY --from=b /a /a\nCOPY src link /x/\n",
         ),
         (".dockerignore", "*.md\n"),
         ("src/main.go", "package main\n"),
@@ -112,11 +112,11 @@ fn finds_the_dockerfile() {
 #[test]
 fn the_dockerfiles_own_ignore_file_comes_first() {
     let dir = tree(&[
-        ("app/Dockerfile", "FROM a\n"),
+        ("app/Dockerfile", "FROM a\nCOPY . /\n"),
         ("app/.dockerignore", "x\n"),
         ("app/x", ""),
         ("app/y", ""),
-        ("special", "FROM a\n"),
+        ("special", "FROM a\nCOPY . /\n"),
         ("special.dockerignore", "y\n*ockerfile\n.*\n"),
     ]);
     let planned = ask(dir.path(), &PlanRequest::new("app")).unwrap();

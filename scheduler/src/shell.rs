@@ -113,7 +113,11 @@ impl Effects {
             },
         };
         let answered = match outcome {
-            Ok(Resolved { lock, refused }) => {
+            Ok(Resolved { incomplete: Some(reason), .. }) => {
+                tracing::info!(%build, "the whole context is needed: {reason}");
+                self.driver.context_incomplete(build, reason).await
+            }
+            Ok(Resolved { lock, refused, incomplete: None }) => {
                 for (job, failure) in refused {
                     tracing::info!(%build, job, code = failure.code, "not on trial after all: {failure}");
                     if let Err(error) = self.driver.trial_refused(build, job, failure).await {

@@ -146,8 +146,19 @@ impl Again<'_> {
         };
         let stop = CancellationToken::new();
         let (logins, patience) = (logins.found, patience.farm_timeout);
-        let attend =
-            Attend { farm, plan: &plan, logins, display, files, outputs, patience, stop, updates, told };
+        let attend = Attend {
+            farm,
+            plan: &plan,
+            planned: None,
+            logins,
+            display,
+            files,
+            outputs,
+            patience,
+            stop,
+            updates,
+            told,
+        };
         Box::pin(attend.run(submitted)).await
     }
 }

@@ -1,10 +1,12 @@
 //! A build from its submission to an exit code: what `build`, `rerun` and `promote` have in common.
 
 use std::cell::OnceCell;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
 use archyard_model::{BuildEvent, BuildState, EventKind, Plan};
+use archyard_plan::Planned;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +26,8 @@ use crate::progress::{Board, Update};
 pub(crate) struct Attend<'a> {
     pub(crate) farm: Farm,
     pub(crate) plan: &'a Plan,
+    /// What it was planned from, where that is here.
+    pub(crate) planned: Option<Arc<Planned>>,
     /// Given again whenever the scheduler was away.
     pub(crate) logins: Vec<Login>,
     pub(crate) display: &'a Display,
@@ -41,7 +45,8 @@ pub(crate) struct Attend<'a> {
 impl Attend<'_> {
     /// Shows the build that `submitted` names until it has ended. Results are written if it succeeded.
     pub(crate) async fn run(self, submitted: impl Future<Output = Result<String>>) -> Result<Exit> {
-        let Self { farm, plan, logins, display, files, outputs, patience, stop, updates, told } = self;
+        let Self { farm, plan, planned, logins, display, files, outputs, patience, stop, updates, told } =
+            self;
         if display.is_json() && outputs.as_ref().is_some_and(Outputs::takes_stdout) {
             return Err(Refusal::usage(
                 "--json: standard output is taken by --output; name a file with dest=FILE",
@@ -56,7 +61,7 @@ impl Attend<'_> {
         let work = async {
             let build = submitted.await?;
             let crosses = !plan.cross.is_empty();
-            let follow = Follow { farm, build, logins, jobs: None, crosses, patience, updates };
+            let follow = Follow { farm, build, logins, jobs: None, planned, crosses, patience, updates };
             let ended = tokio::select! {
                 ended = follow.to_the_end() => ended?,
                 // Canceling ends nothing by itself: the build's end is waited for.

@@ -4,10 +4,12 @@
 //! offset, and an attached build gets its credentials again; the build itself goes on meanwhile.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
 use archyard_model::{BuildEvent, EventKind, convert};
+use archyard_plan::Planned;
 use archyard_proto::v1 as proto;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -17,6 +19,7 @@ use tonic::{Code, Status, Streaming};
 use crate::build::Updates;
 use crate::build::credentials::Login;
 use crate::build::log::{self, Attempts};
+use crate::build::rest;
 use crate::build::retry::{Away, Backoff, persist};
 use crate::exit::Refusal;
 use crate::farm::Farm;
@@ -32,6 +35,8 @@ pub(crate) struct Follow {
     pub(crate) logins: Vec<Login>,
     /// Jobs whose logs are wanted; None: all.
     pub(crate) jobs: Option<Vec<u16>>,
+    /// What the build was planned from, to send the rest of its context. None: it was not submitted from here.
+    pub(crate) planned: Option<Arc<Planned>>,
     /// Whether it matters who builds: a job may be built on another platform's machine.
     pub(crate) crosses: bool,
     /// How long the farm may be away.
@@ -54,6 +59,11 @@ impl Follow {
         let ended = loop {
             match self.watch(again, &mut after_seq, &mut logs).await {
                 Ok(Watched::Ended(event)) => break event,
+                // It would wait for nothing.
+                Ok(Watched::Stuck(error)) => {
+                    self.cancel("its client cannot send its whole context").await;
+                    return Err(error);
+                }
                 Ok(Watched::CutShort { got_some }) => {
                     away = Away::new(self.patience);
                     if got_some {
@@ -102,10 +112,12 @@ impl Follow {
     /// Cancels the build as soon as `stop` fires, and repeats it until the farm has heard.
     pub(crate) async fn cancel_on(&self, stop: &CancellationToken) {
         stop.cancelled().await;
-        let request = || proto::CancelBuildRequest {
-            build_id: self.build.clone(),
-            reason: "interrupted at its client".to_owned(),
-        };
+        self.cancel("interrupted at its client").await;
+    }
+
+    async fn cancel(&self, reason: &str) {
+        let request =
+            || proto::CancelBuildRequest { build_id: self.build.clone(), reason: reason.to_owned() };
         let answer = persist(&self.updates, None, || {
             let (mut client, request) = (self.farm.builds(), request());
             async move { client.cancel_build(request).await }
@@ -147,9 +159,23 @@ impl Follow {
             if self.crosses && matches!(event.kind, EventKind::JobStarted { .. }) {
                 self.record().await;
             }
+            let lacks_context = matches!(event.kind, EventKind::ContextMissed { .. });
             if let Some(event) = logs.event(Box::new(event)) {
                 self.updates.send(Update::Event(event)).await.ok();
             }
+            if lacks_context && let Err(error) = self.supply_rest().await {
+                return Ok(Watched::Stuck(error));
+            }
+        }
+    }
+
+    /// Sends the rest of the build's context.
+    async fn supply_rest(&self) -> Result<()> {
+        let Some(planned) = &self.planned else { return Ok(()) };
+        match rest::supply(&self.farm, &self.build, planned, &self.updates).await {
+            // The event was replayed: the build has its context, or has ended.
+            Err(error) if error.downcast_ref().is_some_and(is_too_late) => Ok(()),
+            sent => sent,
         }
     }
 
@@ -171,7 +197,15 @@ impl Follow {
 
 enum Watched {
     Ended(Box<BuildEvent>),
-    CutShort { got_some: bool },
+    CutShort {
+        got_some: bool,
+    },
+    /// The build waits for what its client cannot send.
+    Stuck(anyhow::Error),
+}
+
+fn is_too_late(status: &Status) -> bool {
+    status.code() == Code::FailedPrecondition
 }
 
 /// The readers of a build's logs, one per job.

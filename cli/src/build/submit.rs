@@ -12,7 +12,7 @@ use ulid::Ulid;
 use crate::build::Updates;
 use crate::build::credentials::Login;
 use crate::build::retry::{BEFORE_SUBMISSION, persist};
-use crate::build::upload::upload;
+use crate::build::upload::{Cargo, upload};
 use crate::farm::Farm;
 use crate::progress::Update;
 use crate::status::is_transient;
@@ -51,7 +51,7 @@ impl<'a> Submission<'a> {
         let answer = match persist(self.updates, Some(BEFORE_SUBMISSION), || self.call()).await {
             // A blob went away between the question and the plan: the farm cleans up.
             Err(status) if lacks_blobs(&status) => {
-                upload(self.farm, self.planned, self.updates).await?;
+                upload(self.farm, &Cargo::of(self.planned), self.updates).await?;
                 persist(self.updates, Some(BEFORE_SUBMISSION), || self.call()).await
             }
             answer => answer,

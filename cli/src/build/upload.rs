@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use archyard_model::{Blake3, limits};
-use archyard_plan::Planned;
+use archyard_plan::{Planned, Snapshot};
 use archyard_proto::v1 as proto;
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -42,15 +42,31 @@ enum Missing {
     File(Blake3),
 }
 
-/// Returns when the farm has every blob that the plan names.
-pub(crate) async fn upload(farm: &Farm, planned: &Arc<Planned>, updates: &Updates) -> Result<()> {
+/// What is brought to the farm. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Cargo {
+    pub(crate) snapshot: Arc<Snapshot>,
+    /// None: the farm has it.
+    pub(crate) dockerfile: Option<(Blake3, Bytes)>,
+}
+
+impl Cargo {
+    /// All that a plan names.
+    pub(crate) fn of(planned: &Planned) -> Self {
+        let dockerfile = (planned.plan.dockerfile, Bytes::copy_from_slice(&planned.dockerfile));
+        Self { snapshot: Arc::clone(&planned.snapshot), dockerfile: Some(dockerfile) }
+    }
+}
+
+/// Returns when the farm has all of it.
+pub(crate) async fn upload(farm: &Farm, cargo: &Cargo, updates: &Updates) -> Result<()> {
     let mut tries = 0;
     loop {
-        let missing = missing(farm, planned, updates).await?;
+        let missing = missing(farm, cargo, updates).await?;
         if missing.is_empty() {
             return Ok(());
         }
-        match send(farm, planned, missing, updates).await {
+        match send(farm, cargo, missing, updates).await {
             // The scheduler restarts, perhaps: what it has by then is not sent again.
             Err(error) if tries < TRIES && error.downcast_ref::<Status>().is_some_and(is_transient) => {
                 tries += 1;
@@ -62,25 +78,27 @@ pub(crate) async fn upload(farm: &Farm, planned: &Arc<Planned>, updates: &Update
 }
 
 /// What the farm lacks, asking first for the manifest, which answers for all that it names.
-async fn missing(farm: &Farm, planned: &Planned, updates: &Updates) -> Result<Vec<Missing>> {
-    let context = &planned.plan.context;
-    let small = [context.manifest_digest, planned.plan.dockerfile];
+async fn missing(farm: &Farm, cargo: &Cargo, updates: &Updates) -> Result<Vec<Missing>> {
+    let context = &cargo.snapshot.reference;
+    let dockerfile = cargo.dockerfile.as_ref();
+    let small: Vec<Blake3> =
+        dockerfile.map(|(digest, _)| *digest).into_iter().chain([context.manifest_digest]).collect();
     let lacking = find_missing(farm, &small, updates).await?;
     let mut missing = Vec::new();
     if lacking.contains(&context.manifest_digest) {
-        let digests: Vec<Blake3> = planned.snapshot.blobs().map(|blob| blob.digest).collect();
+        let digests: Vec<Blake3> = cargo.snapshot.blobs().map(|blob| blob.digest).collect();
         for digests in digests.chunks(limits::BLOB_DIGESTS) {
             let lacking = find_missing(farm, digests, updates).await?;
             missing
                 .extend(digests.iter().filter(|digest| lacking.contains(digest)).copied().map(Missing::File));
         }
     }
-    if lacking.contains(&planned.plan.dockerfile) {
-        missing.push(Missing::Memory(planned.plan.dockerfile, Bytes::copy_from_slice(&planned.dockerfile)));
+    if let Some((digest, bytes)) = dockerfile.filter(|(digest, _)| lacking.contains(digest)) {
+        missing.push(Missing::Memory(*digest, bytes.clone()));
     }
     // Last: whoever sees the manifest may count on its files.
     if lacking.contains(&context.manifest_digest) {
-        let encoded = Bytes::copy_from_slice(&planned.snapshot.encoded);
+        let encoded = Bytes::copy_from_slice(&cargo.snapshot.encoded);
         missing.push(Missing::Memory(context.manifest_digest, encoded));
     }
     Ok(missing)
@@ -99,14 +117,14 @@ async fn find_missing(farm: &Farm, digests: &[Blake3], updates: &Updates) -> Res
     digests.context("the farm answered with what is no digest")
 }
 
-async fn send(farm: &Farm, planned: &Arc<Planned>, missing: Vec<Missing>, updates: &Updates) -> Result<()> {
+async fn send(farm: &Farm, cargo: &Cargo, missing: Vec<Missing>, updates: &Updates) -> Result<()> {
     let (messages, stream) = mpsc::channel(AHEAD);
-    let planned = planned.clone();
+    let snapshot = Arc::clone(&cargo.snapshot);
     let updates = updates.clone();
     let reader = tokio::task::spawn_blocking(move || {
-        let mut batch = Batch::new(messages, updates, total(&planned, &missing));
+        let mut batch = Batch::new(messages, updates, total(&snapshot, &missing));
         let outcome =
-            missing.iter().try_for_each(|blob| batch.blob(&planned, blob)).and_then(|()| batch.flush());
+            missing.iter().try_for_each(|blob| batch.blob(&snapshot, blob)).and_then(|()| batch.flush());
         // The channel goes along: a stream that just ends would tell the farm that all is well.
         outcome.map_err(|stop| Box::new((stop, batch)))
     });
@@ -130,10 +148,10 @@ async fn send(farm: &Farm, planned: &Arc<Planned>, missing: Vec<Missing>, update
     }
 }
 
-fn total(planned: &Planned, missing: &[Missing]) -> u64 {
+fn total(snapshot: &Snapshot, missing: &[Missing]) -> u64 {
     let size = |blob: &Missing| match blob {
         Missing::Memory(_, bytes) => bytes.len() as u64,
-        Missing::File(digest) => planned.snapshot.blob(*digest).map_or(0, |blob| blob.size),
+        Missing::File(digest) => snapshot.blob(*digest).map_or(0, |blob| blob.size),
     };
     missing.iter().map(size).sum()
 }
@@ -170,10 +188,10 @@ impl Batch {
         }
     }
 
-    fn blob(&mut self, planned: &Planned, blob: &Missing) -> Result<(), Stop> {
+    fn blob(&mut self, snapshot: &Snapshot, blob: &Missing) -> Result<(), Stop> {
         match blob {
             Missing::Memory(digest, bytes) => self.memory(*digest, bytes.clone()),
-            Missing::File(digest) => self.file(planned, *digest),
+            Missing::File(digest) => self.file(snapshot, *digest),
         }
     }
 
@@ -191,9 +209,9 @@ impl Batch {
         }
     }
 
-    fn file(&mut self, planned: &Planned, digest: Blake3) -> Result<(), Stop> {
-        let Some(blob) = planned.snapshot.blob(digest) else { return Ok(()) };
-        let mut reader = planned.snapshot.open(blob).map_err(Stop::Plan)?;
+    fn file(&mut self, snapshot: &Snapshot, digest: Blake3) -> Result<(), Stop> {
+        let Some(blob) = snapshot.blob(digest) else { return Ok(()) };
+        let mut reader = snapshot.open(blob).map_err(Stop::Plan)?;
         let mut first = true;
         loop {
             let wanted = usize::try_from(reader.remaining()).unwrap_or(usize::MAX).min(self.room());

@@ -2,6 +2,7 @@
 
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use archyard_model::ProjectName;
@@ -19,6 +20,7 @@ use crate::build::display::Display;
 use crate::build::prepare::{Prepared, own_platform, prepare};
 use crate::build::results::Files;
 use crate::build::submit::Submission;
+use crate::build::upload::{Cargo, upload};
 use crate::build::{UPDATES, Updates};
 use crate::exit::Exit;
 use crate::farm::Farm;
@@ -26,6 +28,9 @@ use crate::local::LocalFarm;
 use crate::outputs::Outputs;
 use crate::progress::Update;
 use crate::{exit, paths, roles, runtime};
+
+/// Scans of a context whose files change while they are uploaded.
+const SCANS: usize = 4;
 
 /// Build an image on every platform asked for, each on a worker that runs it natively.
 ///
@@ -168,6 +173,7 @@ async fn attended(args: &Args, prepared: &Prepared, outputs: Option<Outputs>, fa
     let attend = Attend {
         farm: farm.clone(),
         plan: &prepared.planned.plan,
+        planned: Some(Arc::clone(&prepared.planned)),
         logins: prepared.logins.clone(),
         display: &args.display,
         files: &args.files,
@@ -190,16 +196,34 @@ async fn submitted(
     for warning in &prepared.warnings {
         updates.send(Update::Note(warning.clone())).await.ok();
     }
-    let submission = Submission::new(farm, &prepared.planned, &prepared.logins, &updates);
-    if let Some(build) = submission.hopefully().await? {
-        return Ok(build);
+    let mut planned = Arc::clone(&prepared.planned);
+    let mut scans = 1;
+    loop {
+        let submission = Submission::new(farm, &planned, &prepared.logins, &updates);
+        if let Some(build) = submission.hopefully().await? {
+            return Ok(build);
+        }
+        let cargo = Cargo::of(&planned);
+        let uploaded = tokio::select! {
+            outcome = upload(farm, &cargo, &updates) => outcome,
+            () = stop.cancelled() => {
+                return Err(exit::Refusal::canceled("canceled before the farm had the build"));
+            }
+        };
+        match uploaded {
+            Ok(()) => return submission.surely().await,
+            // A file was written to since it was read: its new content is as good.
+            Err(error) if scans < SCANS && has_changed(&error) => scans += 1,
+            Err(error) => return Err(error),
+        }
+        let stale = Arc::clone(&planned);
+        let again = spawn_blocking(move || stale.again()).await.context("planning broke off")??;
+        planned = Arc::new(again);
     }
-    let upload = crate::build::upload::upload(farm, &prepared.planned, &updates);
-    tokio::select! {
-        outcome = upload => outcome?,
-        () = stop.cancelled() => return Err(exit::Refusal::canceled("canceled before the farm had the build")),
-    }
-    submission.surely().await
+}
+
+fn has_changed(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(archyard_plan::Error::FileChanged { .. }))
 }
 
 fn print(prepared: &Prepared) -> Result<Exit> {

@@ -70,7 +70,16 @@ async fn logs(args: Args) -> Result<Exit> {
     let (updates, told) = mpsc::channel(UPDATES);
     let session = Session::new(board, renderer);
     let (_, screen) = if args.follow {
-        let follow = Follow { farm, build, logins: Vec::new(), jobs, crosses: false, patience, updates };
+        let follow = Follow {
+            farm,
+            build,
+            logins: Vec::new(),
+            jobs,
+            planned: None,
+            crosses: false,
+            patience,
+            updates,
+        };
         let work = async move {
             let ended = follow.to_the_end().await?;
             follow.tell(ended).await;

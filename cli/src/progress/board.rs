@@ -209,6 +209,9 @@ impl Board {
         match &event.kind {
             EventKind::Accepted { .. } => self.accepted_at = Some(at),
             EventKind::Waiting { reason } => self.waiting = Some(reason.clone()),
+            EventKind::ContextMissed { reason } => {
+                self.waiting = Some(format!("its whole context: {reason}"))
+            }
             EventKind::Locked { .. } => self.waiting = None,
             EventKind::JobWaiting { job, reason } => {
                 self.lane(*job, |lane| lane.waiting = Some(reason.clone()));

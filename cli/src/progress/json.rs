@@ -49,6 +49,7 @@ fn event_object(board: &Board, event: &BuildEvent) -> Value {
     let mut object = match &event.kind {
         EventKind::Accepted { principal } => json!({ "type": "accepted", "principal": principal }),
         EventKind::Waiting { reason } => json!({ "type": "waiting", "reason": reason }),
+        EventKind::ContextMissed { reason } => json!({ "type": "context_missed", "reason": reason }),
         EventKind::Locked { lock } => json!({ "type": "locked", "lock": lock_object(lock) }),
         EventKind::JobWaiting { job, reason } => {
             json!({ "type": "platform_waiting", "platform": platform(job), "reason": reason })

@@ -76,6 +76,9 @@ impl<W: Write> Plain<W> {
     fn event(&mut self, board: &Board, event: &BuildEvent) -> io::Result<()> {
         match &event.kind {
             EventKind::Waiting { reason } => self.build(&format!("waiting: {reason}")),
+            EventKind::ContextMissed { reason } => {
+                self.build(&format!("sending the whole context: {reason}"))
+            }
             EventKind::Locked { lock } => {
                 for (image, locked) in &lock.images {
                     if locked.digest.is_none() {

@@ -169,7 +169,8 @@ pub(super) fn output_from_proto(field: &str, output: proto::OutputKind) -> Resul
     }
 }
 
-pub(super) fn context_to_proto(context: &ContextRef) -> proto::ContextRef {
+/// A context's message.
+pub fn context_to_proto(context: &ContextRef) -> proto::ContextRef {
     proto::ContextRef {
         digest: context.digest.to_string(),
         manifest_digest: context.manifest_digest.to_string(),
@@ -179,10 +180,8 @@ pub(super) fn context_to_proto(context: &ContextRef) -> proto::ContextRef {
     }
 }
 
-pub(super) fn context_from_proto(
-    field: &str,
-    message: Option<proto::ContextRef>,
-) -> Result<ContextRef, Invalid> {
+/// A context from its message; `field` is for errors.
+pub fn context_from_proto(field: &str, message: Option<proto::ContextRef>) -> Result<ContextRef, Invalid> {
     let message = required(field, message)?;
     if message.total_bytes > limits::CONTEXT_BYTES {
         return Err(Invalid::new(

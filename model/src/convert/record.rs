@@ -230,6 +230,9 @@ pub fn event_to_proto(event: &BuildEvent) -> proto::BuildEvent {
             Event::Accepted(e::Accepted { principal: principal.to_string() })
         }
         EventKind::Waiting { reason } => Event::Waiting(e::Waiting { reason: reason.clone() }),
+        EventKind::ContextMissed { reason } => {
+            Event::ContextMissed(e::ContextMissed { reason: reason.clone() })
+        }
         EventKind::Locked { lock } => Event::Locked(e::Locked { lock: Some(lock_to_proto(lock)) }),
         EventKind::JobWaiting { job, reason } => {
             Event::JobWaiting(e::JobWaiting { job_index: u32::from(*job), reason: reason.clone() })
@@ -284,6 +287,7 @@ pub fn event_from_proto(message: proto::BuildEvent) -> Result<BuildEvent, Invali
     let kind = match required("event", message.event)? {
         Event::Accepted(e) => EventKind::Accepted { principal: e.principal.parse()? },
         Event::Waiting(e) => EventKind::Waiting { reason: e.reason },
+        Event::ContextMissed(e) => EventKind::ContextMissed { reason: e.reason },
         Event::Locked(e) => EventKind::Locked { lock: lock_from_proto(required("lock", e.lock)?)? },
         Event::JobWaiting(e) => EventKind::JobWaiting { job: job(e.job_index)?, reason: e.reason },
         Event::JobLeased(e) => EventKind::JobLeased {

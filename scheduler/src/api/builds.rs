@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use archyard_model::convert::{
-    build_state_to_proto, plan_from_proto, record_to_proto, time_from_proto, time_to_proto,
+    build_state_to_proto, context_from_proto, plan_from_proto, record_to_proto, time_from_proto,
+    time_to_proto,
 };
 use archyard_model::{BuildId, Invalid, Plan, Pool, Principal, RequestId, limits};
 use archyard_proto::v1 as proto;
@@ -118,6 +119,26 @@ impl BuildService for Shared {
         self.credentials.put(id, set);
         match supply(self, id).await {
             Ok(()) => Ok(Response::new(proto::AttachBuildResponse {})),
+            Err(driver::Error::Refused(Refusal::UnknownBuild(_))) => Err(self.too_late(id).await?),
+            Err(error) => Err(error.into_status()),
+        }
+    }
+
+    async fn supply_context(
+        &self,
+        request: Request<proto::SupplyContextRequest>,
+    ) -> Result<Response<proto::SupplyContextResponse>, Status> {
+        let message = request.into_inner();
+        let id = build_id(&message.build_id)?;
+        let context = context_from_proto("context", message.context).map_err(IntoStatus::into_status)?;
+        if context.partial {
+            let problem = "it is a part of the source; send the whole";
+            return Err(Invalid::new("context.partial", true, problem).into_status());
+        }
+        let (blobs, whole) = (Arc::clone(&self.blobs), context.clone());
+        self.blocking(move || blobs.check_context(&whole)).await?;
+        match self.driver.supply_context(id, context).await {
+            Ok(()) => Ok(Response::new(proto::SupplyContextResponse {})),
             Err(driver::Error::Refused(Refusal::UnknownBuild(_))) => Err(self.too_late(id).await?),
             Err(error) => Err(error.into_status()),
         }

@@ -33,7 +33,7 @@ impl Store {
     }
 
     /// Whether a context and all its files are here. Looked through once; from then on one small file says so.
-    fn check_context(&self, context: &ContextRef) -> Result<(), Error> {
+    pub fn check_context(&self, context: &ContextRef) -> Result<(), Error> {
         let found = match self.read_verified(context.manifest_digest) {
             Some(found) => found,
             None => self.look_through(context.manifest_digest)?,

@@ -45,6 +45,8 @@ pub struct Build {
     pub moves: Arc<[Reference]>,
     pub state: BuildState,
     pub waiting: Option<String>,
+    /// It reads more of its source than its client sent, and waits for the rest.
+    pub lacks_context: bool,
     pub lock: Option<Arc<Lock>>,
     pub jobs: Vec<Job>,
     pub ending: Option<Ending>,
@@ -152,7 +154,7 @@ impl Build {
     /// Whether jobs of it may be offered to workers.
     pub fn is_schedulable(&self) -> bool {
         let goes_on = matches!(self.state, BuildState::Running | BuildState::Publishing);
-        self.lock.is_some() && self.ending.is_none() && goes_on
+        self.lock.is_some() && !self.lacks_context && self.ending.is_none() && goes_on
     }
 
     /// The jobs that are not on trial.

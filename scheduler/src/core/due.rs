@@ -18,6 +18,8 @@ pub(super) enum Step {
     Fail,
     /// It cannot go on without its client's credentials.
     MissCredentials,
+    /// It cannot go on without the rest of its context.
+    AwaitContext,
     /// Its bases are to be resolved.
     AskLock,
     /// All that was asked for is there, and no trial runs any more.
@@ -52,7 +54,11 @@ pub(super) fn step(state: &State, build: &Build) -> Option<Step> {
         let missed = state.live.credentials_missed.contains(&build.id);
         return (build.needs_registry() && !missed).then_some(Step::MissCredentials);
     }
+    if build.lacks_context && !state.live.context_awaited.contains(&build.id) {
+        return Some(Step::AwaitContext);
+    }
     match build.state {
+        BuildState::Waiting if build.lacks_context => None,
         BuildState::Waiting => (!state.live.lock_asked.contains_key(&build.id)).then_some(Step::AskLock),
         BuildState::Running | BuildState::Publishing if build.publishing => {
             (!state.live.orders.contains_key(&build.id)).then_some(Step::AskPublish)

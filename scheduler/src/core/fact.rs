@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use archyard_model::{
-    AttemptId, BuildId, BuildState, Failure, ImageResult, JobId, Lock, Plan, Platform, Pool, Principal,
-    Reference, RequestId, Sha256, TagRecord, WorkerName, WorkerOffer,
+    AttemptId, BuildId, BuildState, ContextRef, Failure, ImageResult, JobId, Lock, Plan, Platform, Pool,
+    Principal, Reference, RequestId, Sha256, TagRecord, WorkerName, WorkerOffer,
 };
 
 use super::build::Build;
@@ -48,6 +48,10 @@ pub enum Fact {
     },
     /// It cannot go on yet, and this is why.
     BuildWaiting { build: BuildId, reason: String },
+    /// It reads more of its source than its client sent: no job begins before the client has sent the rest.
+    ContextMissed { build: BuildId, reason: String },
+    /// Its client sent the rest: the whole context takes the place of the part.
+    ContextCompleted { build: BuildId, context: ContextRef },
     /// Its bases are fixed; its jobs may run.
     BuildLocked { build: BuildId, lock: Arc<Lock> },
     /// No worker can run this job.
@@ -129,6 +133,8 @@ pub enum Fact {
     CredentialsPresent { build: BuildId },
     /// A build cannot go on without them; its patience begins.
     CredentialsMissed { build: BuildId },
+    /// A build cannot go on without its whole context; its client's time to send it begins.
+    ContextAwaited { build: BuildId },
     /// A build's bases are being resolved; `again` after silence.
     LockAsked { build: BuildId, again: bool },
     /// The publisher is sent again, after a pause or silence.
@@ -147,6 +153,8 @@ impl Fact {
         match self {
             Self::BuildAccepted { .. }
             | Self::BuildWaiting { .. }
+            | Self::ContextMissed { .. }
+            | Self::ContextCompleted { .. }
             | Self::BuildLocked { .. }
             | Self::JobWaiting { .. }
             | Self::JobLeased { .. }
@@ -181,6 +189,7 @@ impl Fact {
             | Self::ResultNoted { .. }
             | Self::CredentialsPresent { .. }
             | Self::CredentialsMissed { .. }
+            | Self::ContextAwaited { .. }
             | Self::LockAsked { .. }
             | Self::PublishAsked { .. }
             | Self::ArchiveAsked { .. }
@@ -194,6 +203,9 @@ impl Fact {
         match self {
             Self::BuildAccepted { build, .. }
             | Self::BuildWaiting { build, .. }
+            | Self::ContextMissed { build, .. }
+            | Self::ContextCompleted { build, .. }
+            | Self::ContextAwaited { build }
             | Self::BuildLocked { build, .. }
             | Self::CancelRequested { build, .. }
             | Self::BuildEnding { build, .. }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use archyard_model::{
-    AttemptId, BuildId, Failure, ImageResult, Lock, Plan, Pool, Principal, Reference, RequestId, Sha256,
-    WorkerName, WorkerOffer,
+    AttemptId, BuildId, ContextRef, Failure, ImageResult, Lock, Plan, Pool, Principal, Reference, RequestId,
+    Sha256, WorkerName, WorkerOffer,
 };
 
 use super::heritage::Heritage;
@@ -63,6 +63,10 @@ pub enum Input {
     Submit(Submission),
     /// All credentials a build waits for are in memory now.
     CredentialsSupplied { build: BuildId },
+    /// A base reads more of the source than the client sent.
+    ContextIncomplete { build: BuildId, reason: String },
+    /// The client sent the whole context; its files are here.
+    ContextSupplied { build: BuildId, context: ContextRef },
     /// The plan's bases are resolved.
     LockResolved { build: BuildId, lock: Arc<Lock> },
     /// A base cannot be had for a platform on trial; before the others' lock.

@@ -42,6 +42,7 @@ fn take(state: &State, build: &Build, step: Step) -> Vec<Fact> {
         Step::End => end(build),
         Step::Fail => vec![fail(build)],
         Step::MissCredentials => miss_credentials(build),
+        Step::AwaitContext => vec![Fact::ContextAwaited { build: id }],
         Step::AskLock => vec![Fact::LockAsked { build: id, again: false }],
         Step::Succeed => {
             vec![Fact::BuildEnded { build: id, state: BuildState::Succeeded, failure: None }]
@@ -132,6 +133,14 @@ fn fall_due(state: &State, moment: Moment, timer: &Timer) -> Vec<Fact> {
                  running, or let it attach again"
             );
             give_up(state, *build, Failure::new(FailureClass::Infrastructure, "credentials_missing", text))
+        }
+        Timer::Context(build) => {
+            let patience = spoken(state.live.times.credentials);
+            let text = format!(
+                "it reads more of its source than its client sent, and the client did not send the rest within \
+                 {patience}; keep the client running, or build again"
+            );
+            give_up(state, *build, Failure::new(FailureClass::Infrastructure, "context_missing", text))
         }
         Timer::Lock(build) => {
             let asked = state.live.lock_asked.get(build).copied().unwrap_or_default();

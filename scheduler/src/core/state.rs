@@ -49,6 +49,8 @@ pub struct Live {
     pub credentials: BTreeSet<BuildId>,
     /// Builds that were found to lack theirs.
     pub credentials_missed: BTreeSet<BuildId>,
+    /// Builds whose client is to send the rest of their context.
+    pub context_awaited: BTreeSet<BuildId>,
     /// How often each build's lock was asked for.
     pub lock_asked: BTreeMap<BuildId, u32>,
     /// Builds that publish.

@@ -16,6 +16,8 @@ pub enum Timer {
     Stop(AttemptId),
     /// A build's credentials did not come.
     Credentials(BuildId),
+    /// A build's whole context did not come.
+    Context(BuildId),
     /// Nobody answered with a lock.
     Lock(BuildId),
     /// The publisher is silent, or its pause is over.

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use archyard_model::{
-    AttemptId, BuildEvent, BuildId, BuildRecord, BuildState, Failure, ImageResult, Lock, Plan, Pool,
-    Principal, ProjectName, Reference, RequestId, Sha256, WorkerName, WorkerOffer,
+    AttemptId, BuildEvent, BuildId, BuildRecord, BuildState, ContextRef, Failure, ImageResult, Lock, Plan,
+    Pool, Principal, ProjectName, Reference, RequestId, Sha256, WorkerName, WorkerOffer,
 };
 use tokio::sync::{oneshot, watch};
 
@@ -241,6 +241,16 @@ impl Handle {
             WorkerInput::DrainRequested { draining } => Input::WorkerWishesDrain { connection, draining },
         };
         self.inbox.push(Message::Input { input, answer: None }).await.map_err(|_| Error::Stopped)
+    }
+
+    /// A base reads more of the source than the client sent: the client is to send the rest.
+    pub async fn context_incomplete(&self, build: BuildId, reason: String) -> Result<(), Error> {
+        self.decide(Input::ContextIncomplete { build, reason }).await
+    }
+
+    /// The client sent the whole context, and all its files are here.
+    pub async fn supply_context(&self, build: BuildId, context: ContextRef) -> Result<(), Error> {
+        self.decide(Input::ContextSupplied { build, context }).await
     }
 
     /// The plan's bases are resolved.

@@ -73,7 +73,9 @@ impl Ahead {
         }
         let Progress::Running(mut task) = self.remove(plan)? else { return None };
         match tokio::time::timeout(patience, &mut task).await {
-            Ok(Ok(Some(Ok(Resolved { lock, refused })))) if refused.is_empty() && !lock.is_unlocked() => {
+            Ok(Ok(Some(Ok(Resolved { lock, refused, incomplete: None }))))
+                if refused.is_empty() && !lock.is_unlocked() =>
+            {
                 return Some(Arc::new(lock));
             }
             Ok(Ok(Some(outcome))) => self.keep(plan, Progress::Done(outcome.into())),
@@ -143,7 +145,7 @@ mod tests {
     }
 
     fn resolved() -> Outcome {
-        Ok(Resolved { lock: Lock::default(), refused: BTreeMap::new() })
+        Ok(Resolved { lock: Lock::default(), refused: BTreeMap::new(), incomplete: None })
     }
 
     #[tokio::test]

@@ -52,7 +52,7 @@ fn serves(plan: &Plan, used: &BaseUse, offer: &Offer) -> bool {
 }
 
 /// What one use is content with: its platform, or, on the worker's own, either of those a worker may have.
-fn wanted(plan: &Plan, used: &BaseUse) -> Vec<Platform> {
+pub(super) fn wanted(plan: &Plan, used: &BaseUse) -> Vec<Platform> {
     match &used.platform {
         Some(platform) => vec![platform.clone()],
         None => match plan.platforms.get(usize::from(used.job)) {

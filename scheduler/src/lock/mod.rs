@@ -7,6 +7,7 @@
 mod ahead;
 mod check;
 mod offer;
+mod reads;
 mod triggers;
 
 pub use ahead::Ahead;
@@ -42,6 +43,8 @@ pub struct Resolved {
     pub lock: Lock,
     /// Jobs on trial that cannot run, and why: a base lacks their platform.
     pub refused: BTreeMap<u16, Failure>,
+    /// Why the plan's part of its context is not enough. Then the lock is made again with the whole context.
+    pub incomplete: Option<String>,
 }
 
 /// Resolves all images of a plan, or says which line of the Dockerfile cannot be had.
@@ -84,7 +87,8 @@ pub async fn resolve(registry: &Registry, plan: &Plan, patience: Duration) -> Re
     let lacking = check::platforms(plan, &offers)?;
     refused.extend(lacking);
     refused.extend(triggers::check(registry, plan, &offers, deadline).await?);
-    Ok(Resolved { lock, refused })
+    let incomplete = reads::more(registry, plan, &offers, deadline).await;
+    Ok(Resolved { lock, refused, incomplete })
 }
 
 /// The jobs that need an image.

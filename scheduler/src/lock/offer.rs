@@ -96,12 +96,17 @@ pub(super) async fn triggers(
     image: &Reference,
     manifest: &str,
 ) -> Result<Vec<String>, Error> {
-    let manifest =
+    let manifest: Sha256 =
         manifest.parse().map_err(|_| Error::refused(image, format!("an image of digest {manifest:?}")))?;
+    if let Some(known) = registry.triggers.get(&manifest) {
+        return Ok(known);
+    }
     let found = registry.manifest(&image.pinned(manifest)).await?;
     let document = document(image, &found.bytes)?;
     let config: Config = config(registry, image, document).await?;
-    Ok(config.config.and_then(|settings| settings.on_build).unwrap_or_default())
+    let triggers = config.config.and_then(|settings| settings.on_build).unwrap_or_default();
+    registry.triggers.keep(manifest, &triggers);
+    Ok(triggers)
 }
 
 fn document(image: &Reference, bytes: &[u8]) -> Result<Document, Error> {

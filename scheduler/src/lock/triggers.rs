@@ -107,7 +107,7 @@ fn runs(trigger: &str) -> bool {
 }
 
 /// On one line, and short: it is a stranger's text.
-fn quote(trigger: &str) -> String {
+pub(super) fn quote(trigger: &str) -> String {
     let plain: String = trigger.chars().filter(|c| c.is_whitespace() || !c.is_control()).collect();
     let words = plain.split_whitespace().collect::<Vec<_>>().join(" ");
     let shown: String = words.chars().take(QUOTED_CHARACTERS).collect();

@@ -17,6 +17,7 @@ use oci_client::{Client, RegistryOperation};
 use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 
+use super::triggers::Triggers;
 use super::{Error, proxy};
 use crate::credentials;
 
@@ -53,6 +54,7 @@ pub struct Registries {
     stall: Duration,
     /// By the registries that are spoken to without TLS.
     anonymous: Mutex<HashMap<Vec<String>, Client>>,
+    triggers: Arc<Triggers>,
 }
 
 /// One build's registries.
@@ -64,6 +66,8 @@ pub struct Registry {
     plain: Vec<String>,
     /// How long a blob on its way may stand still.
     pub(super) stall: Duration,
+    /// Of images that were asked for before, by whichever build.
+    pub(crate) triggers: Arc<Triggers>,
 }
 
 impl Default for Registries {
@@ -75,7 +79,7 @@ impl Default for Registries {
 impl Registries {
     /// `insecure`: registries of the whole farm that may be spoken to without TLS.
     pub fn new(insecure: Vec<String>) -> Self {
-        Self { insecure, stall: limits::BLOB_STALL, anonymous: Mutex::default() }
+        Self { insecure, stall: limits::BLOB_STALL, anonymous: Mutex::default(), triggers: Arc::default() }
     }
 
     /// The same with another patience for blobs that stand still.
@@ -121,7 +125,8 @@ impl Registries {
         } else {
             client(&plain)?
         };
-        Ok(Registry { client, credentials, plain, stall: self.stall })
+        let triggers = Arc::clone(&self.triggers);
+        Ok(Registry { client, credentials, plain, stall: self.stall, triggers })
     }
 }
 

@@ -8,6 +8,7 @@ mod error;
 mod passing;
 mod proxy;
 mod transfer;
+mod triggers;
 
 pub use client::{Manifest, Registries, Registry};
 pub use error::{Cause, Error};

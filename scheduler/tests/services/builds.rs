@@ -22,6 +22,7 @@ fn kinds(events: &[proto::BuildEvent]) -> Vec<&'static str> {
             Event::TagMoved(_) => "tag moved",
             Event::Ended(_) => "ended",
             Event::Waiting(_) => "waiting",
+            Event::ContextMissed(_) => "context missed",
             Event::CancelRequested(_) => "cancel requested",
         })
         .collect()

@@ -301,7 +301,7 @@ impl World {
             }
             for tag in &record.tags {
                 let sequence = (self.checks.places[&id], id);
-                if tag.detail.starts_with("not known") {
+                if tag.detail.starts_with("it may have moved") {
                     unknown.insert((tag.tag.clone(), sequence));
                 }
                 if tag.moved {

@@ -24,6 +24,8 @@ pub(super) struct Client {
     pub(super) lock_fails: bool,
     /// The base lacks the platforms on trial.
     pub(super) trial_fails: bool,
+    /// Its base reads more of the source than it sent.
+    pub(super) base_reads_more: bool,
     /// It goes away for good after the first scheduler crash.
     pub(super) leaves: bool,
     /// What its build takes over from another one.
@@ -33,6 +35,11 @@ pub(super) struct Client {
 }
 
 impl Client {
+    /// Whether the part of the context that it sends is found to be too little as the lock is made.
+    fn reads_more(&self) -> bool {
+        self.plan.context.partial && self.base_reads_more
+    }
+
     /// Between three and two dozen.
     pub(super) fn some(rng: &mut Rng) -> Vec<Self> {
         let count = 3 + rng.below(22);
@@ -76,7 +83,7 @@ impl Client {
             manifest_digest: Blake3::of(b"manifest"),
             files: 1,
             total_bytes: 7,
-            partial: false,
+            partial: rng.chance(40),
         };
         let plan = Plan {
             output,
@@ -94,6 +101,7 @@ impl Client {
             build: None,
             lock_fails: rng.chance(4),
             trial_fails: rng.chance(15),
+            base_reads_more: rng.chance(40),
             leaves: rng.chance(10),
             heritage: None,
             chain: 0,
@@ -108,8 +116,11 @@ impl World {
         let fresh = BuildId::from_parts(wall, u128::from(self.rng.draw()));
         let early = self.rng.chance(30);
         let client = &self.clients[at];
-        let early =
-            early && !client.lock_fails && !client.trial_fails && client.plan.credential_hosts.is_empty();
+        let early = early
+            && !client.lock_fails
+            && !client.trial_fails
+            && !client.reads_more()
+            && client.plan.credential_hosts.is_empty();
         let principal = Principal::local();
         let submission = Submission {
             build: fresh,
@@ -157,8 +168,28 @@ impl World {
             return;
         }
         if let Err(Trouble::Down) = self.input(Input::CredentialsSupplied { build }) {
+            return self.later(Duration::from_secs(1), Event::Attach { build });
+        }
+        let Some(at) = self.builds.get(&build) else { return };
+        let context = ContextRef { partial: false, ..self.clients[*at].plan.context.clone() };
+        if self.lacks_context(build)
+            && let Err(Trouble::Down) = self.input(Input::ContextSupplied { build, context })
+        {
             self.later(Duration::from_secs(1), Event::Attach { build });
         }
+    }
+
+    /// A client that watches its build hears that it needs more.
+    pub(super) fn notified(&mut self, build: BuildId) {
+        if self.lacks_context(build) {
+            let pause = self.rng.millis(10, 9_000);
+            self.later(pause, Event::Attach { build });
+        }
+    }
+
+    fn lacks_context(&self, build: BuildId) -> bool {
+        let build = self.scheduler.state().and_then(|state| state.ledger.build(build));
+        build.is_some_and(|build| build.lacks_context)
     }
 
     pub(super) fn cancel(&mut self, build: BuildId) {
@@ -196,6 +227,12 @@ impl World {
             self.clients.iter().find(|client| client.request == *request)
         });
         let fails = client.is_some_and(|client| client.lock_fails);
+        let plan = self.scheduler.state().and_then(|state| Some(&state.ledger.build(build)?.plan));
+        let is_part = plan.is_some_and(|plan| plan.context.partial);
+        if is_part && !fails && client.is_some_and(Client::reads_more) {
+            self.input(Input::ContextIncomplete { build, reason: "ONBUILD COPY".to_owned() }).ok();
+            return;
+        }
         let trials = client.filter(|client| client.trial_fails).map(|client| client.plan.trial.clone());
         for job in trials.into_iter().flatten() {
             let failure = Failure::new(FailureClass::User, "base_lacks_platform", "the base lacks it");

@@ -28,6 +28,7 @@ impl World {
         let origin = &self.clients[at];
         let number = self.clients.len();
         let client = Client {
+            base_reads_more: false,
             request: format!("request-{number}").parse().expect("a request's name"),
             plan: Arc::new(plan),
             pool: origin.pool,

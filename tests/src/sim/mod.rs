@@ -21,7 +21,7 @@ use world::World;
 /// How long things go wrong, in simulated time; then they heal.
 const CHAOS: Duration = Duration::from_secs(150);
 /// By then everything has ended, patience with absent platforms included.
-const HORIZON: Duration = Duration::from_secs(2 * 60 * 60);
+const HORIZON: Duration = Duration::from_secs(8 * 60 * 60);
 
 /// What becomes of the facts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use archyard_scheduler::core::{
-    self, Effect, Fact, Input, Moment, Outcome, Refusal, State, follow, snapshot, step,
+    self, Downstream, Effect, Fact, Input, Moment, Outcome, Refusal, State, follow, snapshot, step,
 };
 use archyard_scheduler::journal::memory::{Disk, Memory};
 use archyard_scheduler::journal::{Journal as _, codec};
@@ -181,13 +181,28 @@ impl World {
         for effect in effects {
             match effect {
                 Effect::ResolveLock { build, .. } => self.resolve(build),
-                Effect::ToWorker { connection, message } => self.send_down(connection, message),
+                Effect::ToWorker { connection, message } => {
+                    self.check_context(&message);
+                    self.send_down(connection, message);
+                }
                 Effect::Disconnect { connection } => self.disconnect(connection),
                 Effect::Publish(order) => self.publish(*order),
                 Effect::Archive(ended) => self.archive(&ended),
-                Effect::NotifyBuild { .. } | Effect::ForgetBuild { .. } => {}
+                Effect::NotifyBuild { build, .. } => self.notified(build),
+                Effect::ForgetBuild { .. } => {}
             }
         }
+    }
+
+    /// I12: no job begins while its build waits for the rest of its context.
+    fn check_context(&self, message: &Downstream) {
+        let Downstream::Lease { attempt, .. } = message else { return };
+        let build = self.scheduler.state().and_then(|state| state.ledger.build(attempt.job.build));
+        assert!(
+            build.is_none_or(|build| !build.lacks_context),
+            "seed {}: I12: {attempt} began early",
+            self.seed
+        );
     }
 
     fn set_wake(&mut self) {

@@ -23,6 +23,8 @@ pub(super) struct Runner {
     pub(super) ended: Option<Ended>,
     stopping: bool,
     output: Output,
+    /// It was given a part of its context.
+    partial: bool,
     /// The stream on which the scheduler learns of it, and when that arrives.
     pub(super) told: Option<(ConnectionId, Duration)>,
 }
@@ -189,7 +191,7 @@ impl World {
                     assert!(native != spec.cross, "seed {}: I4: {attempt} is native or cross", self.seed);
                     assert!(!(spec.cross && emulated), "seed {}: I4: {attempt} could be emulated", self.seed);
                     self.report.crossed += usize::from(spec.cross);
-                    self.lease(worker, connection, attempt, spec.output);
+                    self.lease(worker, connection, attempt, spec.output, spec.context.partial);
                 }
                 Downstream::Cancel { attempt, .. } => self.stop_runner(worker, attempt),
                 Downstream::ResultAck { attempt } => {
@@ -202,7 +204,14 @@ impl World {
         }
     }
 
-    fn lease(&mut self, worker: usize, connection: ConnectionId, attempt: AttemptId, output: Output) {
+    fn lease(
+        &mut self,
+        worker: usize,
+        connection: ConnectionId,
+        attempt: AttemptId,
+        output: Output,
+        partial: bool,
+    ) {
         self.report.leases += 1;
         if !self.healed && self.rng.chance(2) {
             return;
@@ -217,7 +226,7 @@ impl World {
         }
         let arrives = self.send_up(worker, Input::LeaseAccepted { connection, attempt });
         let told = Some((connection, arrives));
-        let runner = Runner { ended: None, stopping: false, output, told };
+        let runner = Runner { ended: None, stopping: false, output, partial, told };
         self.machines[worker].runners.insert(attempt, runner);
         let takes = self.rng.millis(200, 25_000);
         self.later(takes, Event::RunnerEnds { worker, attempt });
@@ -227,6 +236,10 @@ impl World {
         let dice = self.rng.below(100);
         let healed = self.healed;
         let ended = |runner: &Runner| match dice {
+            0..40 if runner.partial => {
+                let class = FailureClass::Infrastructure;
+                Err(Failure::new(class, "context_incomplete", "BuildKit asks for everything"))
+            }
             0..8 => Err(Failure::new(FailureClass::User, "run_failed", "RUN make failed").with_exit_code(2)),
             8..20 if !healed => {
                 let code = ["engine_unreachable", "disk_full", "registry_503"][dice % 3];

@@ -5,7 +5,7 @@ use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use archyard_model::{Blake3, ContextEntry, ContextManifest, ContextRef, EntryKind, limits};
+use archyard_model::{Blake3, ContextEntry, ContextManifest, ContextRef, EntryKind, Inputs, limits};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::sync::OnceCell;
@@ -151,6 +151,10 @@ impl Source for Context {
 
     fn entries(&self) -> &[ContextEntry] {
         self.manifest.get().map(ContextManifest::entries).unwrap_or_default()
+    }
+
+    fn inputs(&self) -> &Inputs {
+        self.manifest.get().map_or(&Inputs::Everything, ContextManifest::inputs)
     }
 
     fn open(&self, digest: &Blake3) -> io::Result<File> {

@@ -18,7 +18,7 @@ use super::control::Control;
 use super::dial::Endpoint;
 use super::failure::judge;
 use super::progress::Progress;
-use super::session::{self, Dockerfile, Files, Served, Session};
+use super::session::{self, Dockerfile, Files, Served, Session, Unserved};
 use super::solve::{self, dockerfile_name, solve_request};
 use super::{BuildError, BuildRequest, Built, EngineError, Source};
 
@@ -103,7 +103,7 @@ impl<'a> Watch<'a> {
         sink: Option<mpsc::Sender<Bytes>>,
     ) -> Result<SolveResponse, BuildError> {
         let dockerfile = Dockerfile::new(dockerfile_name(request), request.dockerfile.clone());
-        let files = Arc::new(Files::new(source, dockerfile));
+        let files = Arc::new(Files::new(source, dockerfile, request.whole_context));
         let served = Served {
             id: request.build_ref.clone(),
             shared_key: request.shared_key.clone(),
@@ -126,7 +126,8 @@ impl<'a> Watch<'a> {
                 Err(self.lost("the Engine stopped the build; is it shutting down?"))
             }
             Err(status) => Err(match files.failure() {
-                Some(reason) => infrastructure("context_unreadable", reason),
+                Some(Unserved::Unreadable(reason)) => infrastructure("context_unreadable", reason),
+                Some(Unserved::Incomplete(reason)) => infrastructure("context_incomplete", reason),
                 None => judge(&status, &self.progress, request),
             }),
         }

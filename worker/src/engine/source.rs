@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 
-use archyard_model::{Blake3, ContextEntry};
+use archyard_model::{Blake3, ContextEntry, Inputs};
 use futures_util::future::BoxFuture;
 
 /// A context that is complete on this machine.
@@ -15,6 +15,11 @@ pub trait Source: Send + Sync + 'static {
     /// The context's entries in walking order, as [`archyard_model::ContextManifest`] keeps them. None before
     /// they are [`known`](Self::known).
     fn entries(&self) -> &[ContextEntry];
+
+    /// The part of its source that the context is. Everything before the entries are [`known`](Self::known).
+    fn inputs(&self) -> &Inputs {
+        &Inputs::Everything
+    }
 
     /// Opens a file's content for reading from its start. Called from threads where blocking is allowed.
     ///

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use archyard_model::convert::JobSpec;
 use archyard_model::{ContextRef, Failure, FailureClass, ImageResult, Output, limits};
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
@@ -94,12 +95,18 @@ fn request(order: &Order, written: Bytes, credentials: Vec<Credential>) -> Build
         labels: spec.labels.clone(),
         no_cache: spec.no_cache,
         pull: spec.pull,
-        whole_context: !order.source_policy && is_small(&spec.context),
+        whole_context: !order.source_policy && is_small(&spec.context) && answers_all(spec),
         // Builds of two slots never meet under one key: one of them would send everything again.
         shared_key: format!("{}/{namespace}/{}", order.worker, order.slot),
         cache_namespace: namespace,
         credentials,
     }
+}
+
+/// Whether nothing that the build reads can be missing from its context. Where BuildKit is handed all of it there is no
+/// question that would tell.
+fn answers_all(spec: &JobSpec) -> bool {
+    !spec.context.partial || !spec.lock.is_unlocked()
 }
 
 /// A context that is read as fast as part of it.

@@ -4,6 +4,7 @@ use archyard_model::{
     AttemptId, Failure, FailureClass, ImageResult, JobState, Output, SmokeOutcome, WorkerName, limits,
 };
 
+use super::context;
 use super::workers::connected;
 use crate::core::build::{Build, Job};
 use crate::core::fact::{Fact, Verdict};
@@ -109,9 +110,14 @@ pub(in crate::core) fn end_attempt(
     let outcome = outcome.and_then(|image| complete(build, image));
     let verdict = match &outcome {
         Ok(_) => Verdict::Succeeded,
+        // The attempt is not counted: it could not have gone better.
+        Err(failure) if context::is_missed(build, failure) && !job.stopping => Verdict::Requeue,
         Err(failure) => verdict(job, failure, idle),
     };
-    vec![Fact::AttemptEnded { attempt, outcome, log_bytes, verdict }]
+    let missed = outcome.as_ref().err().and_then(|failure| context::missed(build, failure));
+    let mut facts = vec![Fact::AttemptEnded { attempt, outcome, log_bytes, verdict }];
+    facts.extend(missed);
+    facts
 }
 
 fn verdict(job: &Job, failure: &Failure, idle: bool) -> Verdict {

@@ -146,7 +146,7 @@ fn present(build: &Build) -> Vec<Fact> {
     facts
 }
 
-fn waits_for_lock(state: &State, id: BuildId) -> Result<&Build, Refusal> {
+pub(super) fn waits_for_lock(state: &State, id: BuildId) -> Result<&Build, Refusal> {
     let build = known(state, id)?;
     if build.lock.is_some() || build.ending.is_some() || build.state != BuildState::Waiting {
         return Err(Refusal::Late("the build does not wait for a lock"));
@@ -154,6 +154,6 @@ fn waits_for_lock(state: &State, id: BuildId) -> Result<&Build, Refusal> {
     Ok(build)
 }
 
-fn known(state: &State, id: BuildId) -> Result<&Build, Refusal> {
+pub(super) fn known(state: &State, id: BuildId) -> Result<&Build, Refusal> {
     state.ledger.build(id).ok_or(Refusal::UnknownBuild(id))
 }

@@ -4,6 +4,7 @@
 
 mod attempts;
 mod builds;
+mod context;
 mod publish;
 mod workers;
 
@@ -21,6 +22,8 @@ pub fn decide(state: &State, moment: Moment, input: Input) -> Result<Vec<Fact>, 
     match input {
         Input::Submit(submission) => builds::submit(state, submission),
         Input::CredentialsSupplied { build } => builds::credentials(state, build),
+        Input::ContextIncomplete { build, reason } => context::incomplete(state, build, reason),
+        Input::ContextSupplied { build, context } => context::supplied(state, build, context),
         Input::LockResolved { build, lock } => builds::lock_resolved(state, build, lock),
         Input::TrialRefused { build, job, failure } => builds::trial_refused(state, build, job, failure),
         Input::LockFailed { build, failure } => builds::lock_failed(state, build, failure),

@@ -34,6 +34,7 @@ pub(super) fn accepted(
         moves: plan.published_tags(id).into(),
         state: BuildState::Waiting,
         waiting: Some("lock".to_owned()),
+        lacks_context: false,
         lock: None,
         jobs: plan.platforms.iter().cloned().map(Job::new).collect(),
         ending: None,

@@ -140,7 +140,8 @@ fn forget(state: &mut State, id: BuildId) {
     live.lock_asked.remove(&id);
     live.orders.remove(&id);
     live.credentials_missed.remove(&id);
-    for timer in [Timer::Lock(id), Timer::Publish(id), Timer::Credentials(id)] {
+    live.context_awaited.remove(&id);
+    for timer in [Timer::Lock(id), Timer::Publish(id), Timer::Credentials(id), Timer::Context(id)] {
         live.timers.clear(&timer);
     }
 }

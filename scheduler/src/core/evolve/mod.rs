@@ -5,6 +5,7 @@
 mod accepted;
 mod attempts;
 mod builds;
+mod context;
 mod publish;
 mod workers;
 
@@ -20,6 +21,9 @@ pub fn evolve(state: &mut State, moment: Moment, fact: &Fact) {
             accepted::accepted(state, moment, *build, request, plan, *pool, heritage.as_deref());
         }
         Fact::BuildWaiting { build, reason } => builds::waiting(state, moment, *build, reason),
+        Fact::ContextMissed { build, reason } => context::missed(state, moment, *build, reason),
+        Fact::ContextCompleted { build, context } => context::completed(state, moment, *build, context),
+        Fact::ContextAwaited { build } => context::awaited(state, moment, *build),
         Fact::BuildLocked { build, lock } => builds::locked(state, moment, *build, lock),
         Fact::CancelRequested { build, principal, reason } => {
             builds::cancel_requested(state, moment, *build, principal, reason);

@@ -1,6 +1,7 @@
 //! A farm of the core alone, step by step.
 
 mod carried;
+mod context;
 mod cross;
 mod faults;
 mod older;

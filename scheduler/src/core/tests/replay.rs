@@ -20,7 +20,7 @@ struct Happening {
 }
 
 fn happenings() -> impl Strategy<Value = Vec<Happening>> {
-    let one = (0u8..22, 1u64..5, 0u16..2, 1u64..5, 0u64..3, any::<u8>(), 0u64..8_000).prop_map(
+    let one = (0u8..24, 1u64..5, 0u16..2, 1u64..5, 0u64..3, any::<u8>(), 0u64..8_000).prop_map(
         |(kind, build, job, token, worker, dice, millis)| Happening {
             kind,
             build,
@@ -54,6 +54,7 @@ fn happen(farm: &mut Farm, h: &Happening) {
                 plan =
                     Plan { output: Output::Push, tags: tags[..1 + usize::from(h.dice % 2)].to_vec(), ..plan };
             }
+            plan.context.partial = h.dice.is_multiple_of(7);
             if h.dice.is_multiple_of(5) {
                 plan.credential_hosts = vec!["r.example".to_owned()];
             }
@@ -95,6 +96,9 @@ fn happen(farm: &mut Farm, h: &Happening) {
             attempt,
             outcome: match h.dice % 6 {
                 0 => Err(failure(FailureClass::User)),
+                1 if h.dice.is_multiple_of(5) => {
+                    Err(Failure::new(FailureClass::Infrastructure, "context_incomplete", "more"))
+                }
                 1 => Err(failure(FailureClass::Infrastructure)),
                 2 => Err(failure(FailureClass::Canceled)),
                 _ => image(),
@@ -118,6 +122,8 @@ fn happen(farm: &mut Farm, h: &Happening) {
                 retryable: h.dice.is_multiple_of(2),
             },
         },
+        21 => Input::ContextIncomplete { build, reason: "more".to_owned() },
+        22 => Input::ContextSupplied { build, context: testing::plan().context },
         _ => {
             if h.dice.is_multiple_of(8) {
                 farm.now += limits::LEASE;

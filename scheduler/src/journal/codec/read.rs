@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use archyard_model::convert::{
-    build_state_from_proto, failure_from_proto, image_from_proto, lock_from_proto, plan_from_proto,
-    platform_from_proto, tag_from_proto,
+    build_state_from_proto, context_from_proto, failure_from_proto, image_from_proto, lock_from_proto,
+    plan_from_proto, platform_from_proto, tag_from_proto,
 };
 use archyard_model::{AttemptId, BuildId, BuildState, Failure, FencingToken, Invalid, JobId, Sha256};
 use archyard_proto::journal::v1 as proto;
@@ -25,6 +25,11 @@ pub(super) fn fact(record: Record) -> Result<Fact, Invalid> {
             heritage: m.heritage.map(heritage::read).transpose()?.map(Arc::new),
         },
         Record::BuildWaiting(m) => Fact::BuildWaiting { build: build_id(&m.build)?, reason: m.reason },
+        Record::ContextMissed(m) => Fact::ContextMissed { build: build_id(&m.build)?, reason: m.reason },
+        Record::ContextCompleted(m) => Fact::ContextCompleted {
+            build: build_id(&m.build)?,
+            context: context_from_proto("context", m.context)?,
+        },
         Record::BuildLocked(m) => Fact::BuildLocked {
             build: build_id(&m.build)?,
             lock: Arc::new(lock_from_proto(required("lock", m.lock)?)?),

@@ -86,6 +86,7 @@ pub(super) fn write_build(build: &Build) -> proto::BuildRestored {
             })
             .collect(),
         published: build.published,
+        lacks_context: build.lacks_context,
         promotion: build.promotion.as_ref().map(heritage::write_promotion),
     }
 }
@@ -116,6 +117,7 @@ pub(super) fn read_build(message: proto::BuildRestored) -> Result<Build, Invalid
         moves,
         state: record.state,
         waiting: record.waiting_reason,
+        lacks_context: message.lacks_context,
         lock: record.lock.map(Arc::new),
         jobs: jobs.collect(),
         ending,

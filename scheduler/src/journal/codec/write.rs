@@ -1,8 +1,8 @@
 //! Facts to records.
 
 use archyard_model::convert::{
-    build_state_to_proto, failure_to_proto, image_to_proto, lock_to_proto, plan_to_proto, platform_to_proto,
-    tag_to_proto,
+    build_state_to_proto, context_to_proto, failure_to_proto, image_to_proto, lock_to_proto, plan_to_proto,
+    platform_to_proto, tag_to_proto,
 };
 use archyard_model::{AttemptId, BuildId, BuildState, Failure, ImageResult, JobId};
 use archyard_proto::journal::v1 as proto;
@@ -27,6 +27,13 @@ pub(super) fn fact(fact: &Fact) -> Option<Record> {
         Fact::BuildWaiting { build, reason } => {
             Record::BuildWaiting(proto::BuildWaiting { build: build_id(*build), reason: reason.clone() })
         }
+        Fact::ContextMissed { build, reason } => {
+            Record::ContextMissed(proto::ContextMissed { build: build_id(*build), reason: reason.clone() })
+        }
+        Fact::ContextCompleted { build, context } => Record::ContextCompleted(proto::ContextCompleted {
+            build: build_id(*build),
+            context: Some(context_to_proto(context)),
+        }),
         Fact::BuildLocked { build, lock } => Record::BuildLocked(proto::BuildLocked {
             build: build_id(*build),
             lock: Some(lock_to_proto(lock)),
@@ -115,6 +122,7 @@ pub(super) fn fact(fact: &Fact) -> Option<Record> {
         | Fact::ResultNoted { .. }
         | Fact::CredentialsPresent { .. }
         | Fact::CredentialsMissed { .. }
+        | Fact::ContextAwaited { .. }
         | Fact::LockAsked { .. }
         | Fact::PublishAsked { .. }
         | Fact::ArchiveAsked { .. }

@@ -28,7 +28,18 @@ const BATCHES: usize = 2;
 pub(in crate::engine) struct Files {
     context: Arc<dyn Source>,
     dockerfile: Arc<Dockerfile>,
-    failure: OnceLock<String>,
+    /// BuildKit was handed the whole of what is here, whatever the Dockerfile reads of it.
+    handed_over: bool,
+    failure: OnceLock<Unserved>,
+}
+
+/// Why files could not be served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::engine) enum Unserved {
+    /// They are not to be read on this machine.
+    Unreadable(String),
+    /// The context is a part of its source, and BuildKit asks for more.
+    Incomplete(String),
 }
 
 /// A directory that holds one file.
@@ -66,19 +77,44 @@ impl Dockerfile {
 }
 
 impl Files {
-    pub(in crate::engine) fn new(context: Arc<dyn Source>, dockerfile: Dockerfile) -> Self {
-        Self { context, dockerfile: Arc::new(dockerfile), failure: OnceLock::new() }
+    pub(in crate::engine) fn new(
+        context: Arc<dyn Source>,
+        dockerfile: Dockerfile,
+        handed_over: bool,
+    ) -> Self {
+        Self { context, dockerfile: Arc::new(dockerfile), handed_over, failure: OnceLock::new() }
     }
 
     /// Why a file could not be served, if that happened: then it is not the Dockerfile's fault that the build
     /// failed.
-    pub(in crate::engine) fn failure(&self) -> Option<&str> {
-        self.failure.get().map(String::as_str)
+    pub(in crate::engine) fn failure(&self) -> Option<&Unserved> {
+        self.failure.get()
     }
 
     pub(super) fn fail(&self, reason: &str) {
         // The first reason is the one that failed the build.
-        self.failure.get_or_init(|| reason.to_owned());
+        self.failure.get_or_init(|| Unserved::Unreadable(reason.to_owned()));
+    }
+
+    /// Refuses a question that a part of the source does not answer: what is left out would silently be missing.
+    fn check(&self, patterns: &[Vec<u8>]) -> Result<(), Status> {
+        let inputs = self.context.inputs();
+        if self.handed_over || inputs.is_everything() {
+            return Ok(());
+        }
+        let asked: Vec<_> = patterns.iter().map(|pattern| String::from_utf8_lossy(pattern)).collect();
+        let uncovered = match asked.is_empty() {
+            true => Some("everything".to_owned()),
+            // The client has applied it.
+            false => {
+                let mut asked = asked.iter().filter(|path| path.as_ref() != ".dockerignore");
+                asked.find(|path| !inputs.covers(path)).map(|path| format!("{path:?}"))
+            }
+        };
+        let Some(path) = uncovered else { return Ok(()) };
+        let reason = format!("BuildKit asks for {path}, and the client sent a part of the source without it");
+        self.failure.get_or_init(|| Unserved::Incomplete(reason.clone()));
+        Err(Status::failed_precondition(reason))
     }
 
     async fn listing(&self, headers: &HeaderMap) -> Result<Listing, Status> {
@@ -98,6 +134,9 @@ impl Files {
         };
         let mut patterns = values(headers, "followpaths", "followpaths-encoded");
         patterns.append(&mut values(headers, "include-patterns", "include-patterns-encoded"));
+        if matches!(tree, Tree::Context(_)) {
+            self.check(&patterns)?;
+        }
         let selected = select(tree.entries(), &patterns);
         Ok(Listing { tree, selected })
     }

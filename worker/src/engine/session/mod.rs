@@ -20,7 +20,7 @@ use hyper::server::conn::http2;
 use hyper_util::rt::TokioTimer;
 use tokio::sync::mpsc;
 
-pub(super) use filesync::{Dockerfile, Files};
+pub(super) use filesync::{Dockerfile, Files, Unserved};
 
 use super::dial::Endpoint;
 use super::tasks::Tasks;
