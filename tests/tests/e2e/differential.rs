@@ -25,7 +25,7 @@ fn file(path: &Path, content: &str, mode: u32) {
 
 fn touch(path: &Path, seconds: i64, nanos: i64) {
     let at = Timespec { tv_sec: seconds, tv_nsec: nanos };
-    let times = Timestamps { last_access: at.clone(), last_modification: at };
+    let times = Timestamps { last_access: at, last_modification: at };
     utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
 }
 
