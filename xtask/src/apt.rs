@@ -93,12 +93,21 @@ pub fn closure(
     Ok(archives)
 }
 
-/// Fetches packages of one architecture and unpacks them together; returns the
-/// folder. `sources` (lines of a `sources.list`) replace the host's own.
+/// Packages that were unpacked together.
+#[derive(Debug)]
+pub struct Unpacked {
+    /// The folder that holds their files.
+    pub files: PathBuf,
+    /// `PACKAGE VERSION`, sorted.
+    pub versions: Vec<String>,
+}
+
+/// Fetches packages of one architecture and unpacks them together. `sources` (lines of a `sources.list`) replace the
+/// host's own.
 ///
 /// # Errors
-/// When one cannot be had.
-pub fn unpack(work: &Path, architecture: &str, sources: Option<&str>, packages: &[&str]) -> Result<PathBuf> {
+/// When one is not available.
+pub fn unpack(work: &Path, architecture: &str, sources: Option<&str>, packages: &[&str]) -> Result<Unpacked> {
     let config = state(work, architecture, sources, Beside::Nothing)?;
     let apt = |args: &[String]| apt(work, &config, args);
     // It fails as a whole when one source fails that has nothing to do with us;
@@ -115,10 +124,15 @@ pub fn unpack(work: &Path, architecture: &str, sources: Option<&str>, packages: 
     if archives.len() != packages.len() {
         bail!("apt-get downloaded {} packages instead of {}", archives.len(), packages.join(", "));
     }
+    let dpkg = run::tool("dpkg-deb")?;
+    let mut versions = Vec::new();
     for archive in archives {
-        run::output(Command::new(run::tool("dpkg-deb")?).arg("-x").arg(&archive).arg(&files))?;
+        run::output(Command::new(&dpkg).arg("-x").arg(&archive).arg(&files))?;
+        let format = "--showformat=${Package} ${Version}";
+        versions.push(run::output(Command::new(&dpkg).arg("-W").arg(format).arg(&archive))?);
     }
-    Ok(files)
+    versions.sort();
+    Ok(Unpacked { files, versions })
 }
 
 fn apt(work: &Path, config: &Path, args: &[String]) -> Result<String> {

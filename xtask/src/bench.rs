@@ -1,9 +1,14 @@
 //! `cargo xtask bench`: what the farm costs beside Docker's own command line, measured in one call.
 //!
+//! A row names its [`Reference`]: the host's own client on its own Engine, or a current buildx on a current Engine.
+//! The farm's side of the row builds on the same Engine.
+//!
 //! Each figure is a median of runs that take turns with their baseline, so that a machine whose speed drifts
 //! is unfair to neither; what is claimed is the ratio. Nothing is compared with figures of another run.
 
+mod contexts;
 mod inspect;
+mod log;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,6 +18,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 
+use crate::buildx::Buildx;
+use crate::engine::Kind;
 use crate::env::{Bases, Env, Options};
 use crate::farm;
 use crate::images::native;
@@ -95,13 +102,14 @@ pub fn bench(as_json: bool, runs: usize, install: bool) -> Result<()> {
             "a farm is up on this machine and would be measured too; stop it: cargo xtask quickstart --stop"
         );
     }
+    Buildx::ensure()?;
     let options = Options {
         engines: 2,
+        more: vec![Kind::SidContainerd],
         registry: true,
         bases: Bases::Native,
         outbound: true,
         install,
-        ..Options::default()
     };
     let mut env = Env::up(&place, &options)?;
     let measured = packages::ensure_client(&env.root, install)
@@ -125,10 +133,21 @@ fn measure(env: &Env, runs: usize) -> Result<Vec<Figure>> {
         bench.small("small context, cold", runs * 5, &["--no-cache"], 1.0)?,
         bench.unchanged_tree(runs * 3)?,
         bench.two_platforms(runs.div_ceil(2))?,
+        log::whole_log(&bench, runs.min(5))?,
     ];
+    figures.extend(contexts::figures(&bench, runs)?);
     // Last: after it the disk has gigabytes to write.
     figures.extend(inspect::figures(&bench, env, runs.min(3))?);
     Ok(figures)
+}
+
+/// What the farm is compared with, and on which Engine both build.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reference {
+    /// `docker build` of the host's own client, on its own Engine: 20.10 on Debian 12.
+    Host,
+    /// `docker buildx build` of Debian sid, on its Engine with containerd's image store.
+    Buildx,
 }
 
 /// What the measurements share.
@@ -136,9 +155,10 @@ struct Bench {
     dir: tempfile::TempDir,
     archyard: PathBuf,
     docker: PathBuf,
-    /// The only Engine that the single-platform figures use, by both sides.
-    engine: String,
-    /// What it runs.
+    buildx: Buildx,
+    /// Each worker's Engine, in the order of the workers' numbers.
+    engines: Vec<(Kind, String)>,
+    /// What they run.
     platforms: [String; 2],
     base: String,
 }
@@ -146,15 +166,26 @@ struct Bench {
 impl Bench {
     fn new(env: &Env) -> Result<Self> {
         let own = PathBuf::from("/usr/bin/docker");
-        let engine = env.state.engines.first().context("there is no Engine")?.address();
+        let dir = tempfile::Builder::new().prefix("bench").tempdir_in(&env.place.dir);
         Ok(Self {
-            dir: tempfile::Builder::new().prefix("bench").tempdir().context("cannot create a folder")?,
+            dir: dir.context("cannot create a folder")?,
             archyard: workspace::binary("release"),
             docker: if own.is_file() { own } else { run::tool("docker")? },
-            engine,
+            buildx: Buildx::new()?,
+            engines: env.state.engines.iter().map(|engine| (engine.kind, engine.address())).collect(),
             platforms: native()?.map(|platform| platform.to_string()),
             base: env.base()?.reference.clone(),
         })
+    }
+
+    /// The worker that the single-platform figures use, by its number from 0, and its Engine.
+    fn site(&self, reference: Reference) -> Result<(usize, &str)> {
+        let kind = match reference {
+            Reference::Host => Kind::Host,
+            Reference::Buildx => Kind::SidContainerd,
+        };
+        let at = self.engines.iter().position(|(of, _)| *of == kind).context("there is no such Engine")?;
+        Ok((at, &self.engines[at].1))
     }
 
     /// One platform on one Engine, a tiny context, with more flags for both sides.
@@ -164,11 +195,12 @@ impl Bench {
     fn small(&self, name: &'static str, runs: usize, flags: &[&str], goal: f64) -> Result<Figure> {
         let context = self.project(&format!("FROM {}\nCOPY a /a\nRUN echo one\n", self.base))?;
         fs::write(context.join("a"), "a")?;
-        self.one_engine(|| {
+        let of = Reference::Host;
+        self.on_one_engine(of, || {
             let pairs = pairs(
                 runs,
                 || self.ours(&context, &self.platforms[..1], flags),
-                || self.theirs(&context, flags),
+                || self.theirs(of, &context, flags),
             )?;
             Ok(Figure::of(name, &pairs, goal))
         })
@@ -184,11 +216,12 @@ impl Bench {
                 fs::write(folder.join(format!("file-{file:03}")), format!("{} {file}", folder.display()))?;
             }
         }
-        self.one_engine(|| {
+        let of = Reference::Host;
+        self.on_one_engine(of, || {
             let pairs = pairs(
                 runs,
                 || self.ours(&context, &self.platforms[..1], &[]),
-                || self.theirs(&context, &[]),
+                || self.theirs(of, &context, &[]),
             )?;
             Ok(Figure::of("20,000 unchanged files", &pairs, 0.7))
         })
@@ -199,23 +232,41 @@ impl Bench {
         let context =
             self.project(&format!("FROM {}\nRUN sleep 1\nRUN sleep 1\nRUN sleep 1\n", self.base))?;
         let flags = ["--no-cache"];
-        let pairs = pairs(
-            runs,
-            || self.ours(&context, &self.platforms, &flags),
-            || {
-                self.ours(&context, &self.platforms[..1], &flags)?;
-                self.ours(&context, &self.platforms[1..], &flags)
-            },
-        )?;
-        Ok(Figure::of("two platforms, two workers", &pairs, 0.6))
+        let hosts: Vec<usize> =
+            (0..self.engines.len()).filter(|at| self.engines[*at].0 == Kind::Host).collect();
+        self.on_workers(&hosts, || {
+            let pairs = pairs(
+                runs,
+                || self.ours(&context, &self.platforms, &flags),
+                || {
+                    self.ours(&context, &self.platforms[..1], &flags)?;
+                    self.ours(&context, &self.platforms[1..], &flags)
+                },
+            )?;
+            Ok(Figure::of("two platforms, two workers", &pairs, 0.6))
+        })
     }
 
-    /// Runs `measure` while only the first worker takes leases: both sides share its Engine.
-    fn one_engine(&self, measure: impl FnOnce() -> Result<Figure>) -> Result<Figure> {
-        run::output(Command::new(&self.archyard).args(["drain", "worker-2"]))?;
-        let figure = measure();
-        run::output(Command::new(&self.archyard).args(["drain", "worker-2", "--undo"]))?;
-        figure
+    /// Runs `measure` while only the worker of the reference's Engine takes leases: both sides share that Engine.
+    fn on_one_engine<T>(&self, reference: Reference, measure: impl FnOnce() -> Result<T>) -> Result<T> {
+        let (worker, _) = self.site(reference)?;
+        self.on_workers(&[worker], measure)
+    }
+
+    /// Runs `measure` while only these workers take leases.
+    fn on_workers<T>(&self, workers: &[usize], measure: impl FnOnce() -> Result<T>) -> Result<T> {
+        let others: Vec<String> = (0..self.engines.len())
+            .filter(|at| !workers.contains(at))
+            .map(|at| format!("worker-{}", at + 1))
+            .collect();
+        let drain = |flags: &[&str]| {
+            others
+                .iter()
+                .try_for_each(|name| quiet(Command::new(&self.archyard).arg("drain").arg(name).args(flags)))
+        };
+        let measured = drain(&[]).and_then(|()| measure());
+        drain(&["--undo"])?;
+        measured
     }
 
     fn project(&self, dockerfile: &str) -> Result<PathBuf> {
@@ -225,16 +276,37 @@ impl Bench {
     }
 
     fn ours(&self, context: &Path, platforms: &[String], flags: &[&str]) -> Result<()> {
-        let mut command = Command::new(&self.archyard);
-        command.args(["build", "--progress", "plain", "--platform", &platforms.join(",")]);
-        quiet(command.args(flags).arg(context))
+        quiet(self.our_command(context, platforms).args(flags))
     }
 
-    fn theirs(&self, context: &Path, flags: &[&str]) -> Result<()> {
-        let mut command = Command::new(&self.docker);
-        command.args(["-H", &self.engine, "build", "--progress", "plain", "--platform", &self.platforms[0]]);
-        command.env("DOCKER_BUILDKIT", "1").env("DOCKER_CONFIG", self.dir.path());
-        quiet(command.args(flags).arg(context))
+    fn our_command(&self, context: &Path, platforms: &[String]) -> Command {
+        let mut command = Command::new(&self.archyard);
+        command.args(["build", "--progress", "plain", "--platform", &platforms.join(",")]).arg(context);
+        command
+    }
+
+    fn theirs(&self, reference: Reference, context: &Path, flags: &[&str]) -> Result<()> {
+        quiet(self.their_command(reference, context)?.args(flags))
+    }
+
+    fn their_command(&self, reference: Reference, context: &Path) -> Result<Command> {
+        let (_, engine) = self.site(reference)?;
+        let mut command = match reference {
+            Reference::Host => {
+                let mut command = Command::new(&self.docker);
+                command.args(["-H", engine, "build", "--progress", "plain"]);
+                command.env("DOCKER_BUILDKIT", "1").env("DOCKER_CONFIG", self.dir.path());
+                command
+            }
+            // Without provenance, which the farm does not make either.
+            Reference::Buildx => {
+                let mut command = self.buildx.build(engine)?;
+                command.arg("--provenance=false");
+                command
+            }
+        };
+        command.args(["--platform", &self.platforms[0]]).arg(context);
+        Ok(command)
     }
 }
 
@@ -249,10 +321,21 @@ fn pairs(
     ours: impl Fn() -> Result<()>,
     theirs: impl Fn() -> Result<()>,
 ) -> Result<Vec<(Duration, Duration)>> {
+    prepared_pairs(runs, || Ok(()), ours, theirs)
+}
+
+/// As [`pairs`]; `prepare` runs before each pair, and its time does not count.
+fn prepared_pairs(
+    runs: usize,
+    prepare: impl Fn() -> Result<()>,
+    ours: impl Fn() -> Result<()>,
+    theirs: impl Fn() -> Result<()>,
+) -> Result<Vec<(Duration, Duration)>> {
     ours()?;
     theirs()?;
     (0..runs)
         .map(|run| {
+            prepare()?;
             if run % 2 == 0 {
                 let first = timed(&ours)?;
                 Ok((first, timed(&theirs)?))

@@ -170,14 +170,14 @@ fn fetch(architectures: &[&str]) -> Result<()> {
 }
 
 fn fetch_one(work: &Path, architecture: &str) -> Result<()> {
-    let files = apt::unpack(work, architecture, None, &PACKAGE).or_else(|error| {
+    let unpacked = apt::unpack(work, architecture, None, &PACKAGE).or_else(|error| {
         let newer = NEWER_SUITES.iter().map(|suite| apt::release(suite)).collect::<Result<Vec<_>>>()?;
         let found = newer.concat().into_iter().zip(1..).find_map(|(sources, number)| {
             apt::unpack(&work.join(number.to_string()), architecture, Some(&sources), &PACKAGE).ok()
         });
         found.ok_or(error)
     })?;
-    let places = ["bin/busybox", "usr/bin/busybox"].map(|place| files.join(place));
+    let places = ["bin/busybox", "usr/bin/busybox"].map(|place| unpacked.files.join(place));
     let found = places.iter().find(|path| path.is_file()).context("the package has no busybox")?;
     fs::rename(found, cached(architecture)).context("cannot keep it")
 }

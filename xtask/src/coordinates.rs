@@ -103,8 +103,8 @@ impl Coordinates {
         let mut engines = self.engines.iter().chain(&self.more_engines);
         engines.find(|engine| engine.kind == kind).with_context(|| {
             format!(
-                "this environment has no Engine of the kind {0}: cargo xtask env up --name every \
-                 --engine host --engine host --engine 26 --engine 26c",
+                "this environment has no Engine of the kind {}; one without --engine has all of them: \
+                 cargo xtask env up --name every",
                 kind.name()
             )
         })

@@ -41,11 +41,11 @@ pub fn ensure() -> Result<()> {
 fn fetch(work: &Path) -> Result<PathBuf> {
     let [own, _] = native()?;
     let architecture = own.debian()?;
-    let files =
+    let unpacked =
         apt::persistently(|tries| apt::unpack(&work.join(tries.to_string()), architecture, None, &PACKAGE))?;
     let bin = work.join("bin");
     fs::create_dir(&bin).with_context(|| format!("cannot create {}", bin.display()))?;
-    let from = files.join("usr/bin").join(PROGRAM);
+    let from = unpacked.files.join("usr/bin").join(PROGRAM);
     // Newer packages have links to a package of links; those are of no use here.
     fs::copy(&from, bin.join(PROGRAM)).with_context(|| format!("the package lacks {PROGRAM}"))?;
     Ok(bin)

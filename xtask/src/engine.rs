@@ -11,7 +11,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use crate::debian13;
+use crate::debian::{self, Release};
 use crate::http;
 use crate::interrupt;
 use crate::mounts;
@@ -23,6 +23,16 @@ use crate::run;
 /// Under 107 bytes, with room for the longest socket below the run folder.
 const MAX_RUN_DIR_LEN: usize = 60;
 const OVERLAYFS_MAGIC: u64 = 0x794c_7630;
+/// What of containerd an Engine does not need. The last would create a folder in the host's /opt.
+const UNUSED_PLUGINS: [&str; 5] = [
+    "grpc.v1.cri",
+    "snapshotter.v1.aufs",
+    "snapshotter.v1.btrfs",
+    "snapshotter.v1.devmapper",
+    "internal.v1.opt",
+];
+/// Likewise, of containerd 2. NRI would listen in a folder that all of the host's containerds share.
+const UNUSED_PLUGINS_SINCE_2: [&str; 3] = ["cri.v1.images", "cri.v1.runtime", "nri.v1.nri"];
 
 /// Which Engine, and where it keeps its images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ValueEnum)]
@@ -39,11 +49,24 @@ pub enum Kind {
     #[serde(rename = "26c")]
     #[value(name = "26c")]
     Debian13Containerd,
+    /// Debian sid's (28 in 2026), with overlay2
+    #[serde(rename = "28")]
+    #[value(name = "28")]
+    SidOverlay,
+    /// Debian sid's (28 in 2026), with containerd's image store
+    #[serde(rename = "28c")]
+    #[value(name = "28c")]
+    SidContainerd,
 }
 
 impl Kind {
+    /// All of them, the oldest first.
+    pub const ALL: [Self; 5] =
+        [Self::Host, Self::Debian13Overlay, Self::Debian13Containerd, Self::SidOverlay, Self::SidContainerd];
+
     /// Those beside the host's own.
-    pub const MORE: [Self; 2] = [Self::Debian13Overlay, Self::Debian13Containerd];
+    pub const MORE: [Self; 4] =
+        [Self::Debian13Overlay, Self::Debian13Containerd, Self::SidOverlay, Self::SidContainerd];
 
     /// As `cargo xtask env up --engine` takes it.
     #[must_use]
@@ -52,19 +75,40 @@ impl Kind {
             Self::Host => "host",
             Self::Debian13Overlay => "26",
             Self::Debian13Containerd => "26c",
+            Self::SidOverlay => "28",
+            Self::SidContainerd => "28c",
         }
     }
 
     /// Whether images lie in containerd and not in the Engine's own store.
     #[must_use]
     pub fn stores_in_containerd(self) -> bool {
-        self == Self::Debian13Containerd
+        matches!(self, Self::Debian13Containerd | Self::SidContainerd)
+    }
+
+    /// The release of Debian whose packages are unpacked for it; none for the host's own.
+    #[must_use]
+    pub fn release(self) -> Option<&'static Release> {
+        match self {
+            Self::Host => None,
+            Self::Debian13Overlay | Self::Debian13Containerd => Some(&debian::DEBIAN_13),
+            Self::SidOverlay | Self::SidContainerd => Some(&debian::SID),
+        }
     }
 
     fn program(self, name: &str) -> Result<PathBuf> {
+        match self.release() {
+            None => run::tool(name),
+            Some(release) => release.program(name),
+        }
+    }
+
+    /// The version of containerd's configuration file. containerd 2 also reads the older one, but then calls its own
+    /// plugins otherwise, and would start those that are disabled.
+    fn containerd_config_version(self) -> u8 {
         match self {
-            Self::Host => run::tool(name),
-            Self::Debian13Overlay | Self::Debian13Containerd => debian13::program(name),
+            Self::Host | Self::Debian13Overlay | Self::Debian13Containerd => 2,
+            Self::SidOverlay | Self::SidContainerd => 3,
         }
     }
 
@@ -76,12 +120,10 @@ impl Kind {
                 .map(|name| (name, limit.to_owned()))
                 .to_vec()
         };
-        if self == Self::Host {
-            return Ok(limits("2147483647"));
-        }
+        let Some(release) = self.release() else { return Ok(limits("2147483647")) };
         let mut variables = limits("-1");
         // The shim is looked for there, before the host's.
-        let path = debian13::search_path()?;
+        let path = release.search_path()?;
         variables.push(("PATH", path.into_string().map_err(|_| anyhow!("PATH is not UTF-8"))?));
         Ok(variables)
     }
@@ -240,12 +282,18 @@ impl Engine {
 
     /// Its own containerd even where a system's runs: both would share a namespace.
     fn containerd_config(&self) -> String {
-        let plugins =
-            ["grpc.v1.cri", "snapshotter.v1.aufs", "snapshotter.v1.btrfs", "snapshotter.v1.devmapper"]
-                .map(|plugin| format!("\"io.containerd.{plugin}\""))
-                .join(", ");
+        let version = self.kind.containerd_config_version();
+        let mut disabled = UNUSED_PLUGINS.to_vec();
+        if version > 2 {
+            disabled.extend(UNUSED_PLUGINS_SINCE_2);
+        }
+        let plugins = disabled
+            .iter()
+            .map(|plugin| format!("\"io.containerd.{plugin}\""))
+            .collect::<Vec<_>>()
+            .join(", ");
         format!(
-            "version = 2\nroot = {root:?}\nstate = {state:?}\ndisabled_plugins = [{plugins}]\n\
+            "version = {version}\nroot = {root:?}\nstate = {state:?}\ndisabled_plugins = [{plugins}]\n\
              [grpc]\naddress = {socket:?}\n[debug]\naddress = \"\"\n",
             root = self.data_dir.join("containerd"),
             state = self.run_dir.join("containerd"),
@@ -413,7 +461,7 @@ mod tests {
         assert_eq!((Kind::Host.settings(), Kind::Debian13Overlay.settings()), ("{}\n", "{}\n"));
         assert_eq!(Kind::Host.variables().unwrap()[0].1, "2147483647");
         let newer = Kind::Debian13Overlay.variables().unwrap();
-        assert!(newer[0].1 == "-1" && newer[2].0 == "PATH" && newer[2].1.contains("debian13"), "{newer:?}");
+        assert!(newer[0].1 == "-1" && newer[2].0 == "PATH" && newer[2].1.contains("debian-13"), "{newer:?}");
     }
 
     #[test]

@@ -9,7 +9,6 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 use crate::busybox;
-use crate::debian13;
 use crate::engine::{Engine, Kind};
 use crate::farm;
 use crate::images::{Image, foreign, native};
@@ -181,10 +180,12 @@ impl Env {
             tools.extend(packages::REGISTRY);
         }
         packages::ensure(&self.root, &tools, options.install)?;
-        if kinds.iter().any(|kind| *kind != Kind::Host) {
-            debian13::ensure()?;
-        }
-        Ok(())
+        let mut releases: Vec<_> = kinds.iter().filter_map(|kind| kind.release()).collect();
+        releases.dedup();
+        releases.into_iter().try_for_each(|release| {
+            release.ensure()?;
+            release.print_versions()
+        })
     }
 
     fn push_base(&mut self, bases: Bases) -> Result<()> {

@@ -11,10 +11,11 @@
 
 pub mod apt;
 pub mod bench;
+pub mod buildx;
 pub mod busybox;
 pub mod cache;
 pub mod coordinates;
-pub mod debian13;
+pub mod debian;
 pub mod dist;
 pub mod emulator;
 pub mod engine;

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use crate::buildx::Buildx;
 use crate::busybox;
 use crate::coordinates::{self, Coordinates};
 use crate::dist::{self, Arch};
@@ -61,6 +62,7 @@ pub fn prepare(install: bool) -> Result<()> {
     .concat();
     packages::ensure(&root, &tools, install)?;
     packages::ensure_client(&root, install)?;
+    Buildx::ensure()?;
     busybox::ensure_every()?;
     emulator::ensure()
 }

@@ -19,8 +19,6 @@ use xtask::{busybox, http, oci};
 
 use crate::check::{block_on, native};
 
-const KINDS: [Kind; 3] = [Kind::Host, Kind::Debian13Overlay, Kind::Debian13Containerd];
-
 /// A farm of one worker on an Engine of this kind, and how to ask that Engine.
 struct On {
     farm: Farm,
@@ -117,7 +115,7 @@ fn phases(log: &[archyard_proto::v1::LogFrame]) -> Vec<String> {
 
 #[test]
 fn a_good_image_passes_on_every_engine_and_its_record_says_what_it_runs() {
-    for kind in KINDS {
+    for kind in Kind::ALL {
         let on = On::new(kind);
         let text = format!(
             "FROM BASE\nCOPY app /app\nRUN echo {}\nENTRYPOINT [\"/app\", \"true\"]\n",
@@ -155,7 +153,7 @@ fn machine(platform: &xtask::images::Platform) -> &'static str {
 
 #[test]
 fn a_foreign_command_is_refused_on_every_engine_before_anything_is_pushed() {
-    for kind in KINDS {
+    for kind in Kind::ALL {
         let on = On::new(kind);
         let text = format!(
             "FROM BASE\nRUN echo {}\nCOPY --chmod=755 app /usr/bin/app\nCMD [\"app\"]\n",
@@ -226,7 +224,7 @@ fn commands_that_are_not_there() {
 /// In the Engine's folder such a name is a file like any other; who pulls the image finds no shell.
 #[test]
 fn what_only_a_tar_takes_away_is_missed_without_one_too() {
-    for kind in KINDS {
+    for kind in Kind::ALL {
         let on = On::new(kind);
         let project = project("FROM BASE\nRUN touch /bin/.wh.sh\nCMD [\"sh\"]\n", &[]);
         let outcome = on.build(&project, &[]);
@@ -238,7 +236,7 @@ fn what_only_a_tar_takes_away_is_missed_without_one_too() {
 
 #[test]
 fn a_command_in_shell_form_is_no_way_around() {
-    for kind in KINDS {
+    for kind in Kind::ALL {
         let on = On::new(kind);
         let text = "FROM BASE\nCOPY --chmod=755 app /usr/bin/app\nENTRYPOINT exec app --serve\n";
         let project = project(text, &[("app", &on.foreign())]);
@@ -293,7 +291,7 @@ fn programs_that_are_none() {
 
 #[test]
 fn an_image_that_says_nothing_to_run() {
-    for kind in KINDS {
+    for kind in Kind::ALL {
         let on = On::new(kind);
         let bare = Project::new("FROM scratch\nCOPY Dockerfile /\n");
         on.refuses(&bare, "no_command", &["CMD", "ENTRYPOINT", "--data-only"]);
@@ -304,7 +302,7 @@ fn an_image_that_says_nothing_to_run() {
 
 #[test]
 fn a_base_whose_config_names_another_platform_or_none() {
-    for kind in KINDS {
+    for kind in Kind::ALL {
         let on = On::new(kind);
         let registry = &on.farm.env.registry;
         let own = &on.farm.env.native[0];

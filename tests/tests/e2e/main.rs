@@ -10,6 +10,7 @@ mod check;
 mod context;
 mod credentials;
 mod cross;
+mod differential;
 mod dockerignore;
 mod engines;
 mod faults;

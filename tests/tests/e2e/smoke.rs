@@ -89,8 +89,6 @@ impl On {
     }
 }
 
-const EVERY_KIND: [Kind; 3] = [Kind::Host, Kind::Debian13Overlay, Kind::Debian13Containerd];
-
 /// A small image that no other test has.
 fn project() -> Project {
     Project::new(&format!("FROM BASE\nLABEL unique={}\n", unique("smoke")))
@@ -103,7 +101,7 @@ fn shell(script: &str) -> String {
 
 #[test]
 fn an_image_that_runs_is_published_and_its_log_shows_the_run() {
-    for kind in EVERY_KIND {
+    for kind in Kind::ALL {
         let on = On::new(kind);
         let repository = unique("smoke");
         let name = format!("{}/{repository}:v1", on.farm.env.registry);
@@ -141,7 +139,7 @@ fn an_image_that_runs_is_published_and_its_log_shows_the_run() {
 
 #[test]
 fn an_image_that_fails_gets_no_tag() {
-    for kind in EVERY_KIND {
+    for kind in Kind::ALL {
         let on = On::new(kind);
         let repository = unique("smoke-fails");
         let name = format!("{}/{repository}:v1", on.farm.env.registry);
@@ -272,7 +270,7 @@ fn a_volume_of_the_image_is_no_way_to_the_disk() {
 
 #[test]
 fn a_program_finds_what_its_image_holds_below_a_volume() {
-    for kind in EVERY_KIND {
+    for kind in Kind::ALL {
         let on = On::new(kind);
         let dockerfile = format!(
             "FROM BASE\nLABEL unique={} archyard.smoke-test=''\n\
@@ -390,7 +388,7 @@ fn canceling_ends_a_smoke_test() {
 
 #[test]
 fn a_killed_runner_leaves_no_container() {
-    for kind in EVERY_KIND {
+    for kind in Kind::ALL {
         let on = On::new(kind);
         let (project, marker) = (project(), unique("killed-smoke"));
         let (mut client, build, container) = start(&on, &project, &marker);
@@ -408,7 +406,7 @@ fn a_killed_runner_leaves_no_container() {
 
 #[test]
 fn a_killed_runner_leaves_no_volume() {
-    for kind in EVERY_KIND {
+    for kind in Kind::ALL {
         let on = On::new(kind);
         let project = Project::new(&format!("FROM BASE\nLABEL unique={}\nVOLUME /data\n", unique("killed")));
         let marker = unique("killed-volume");

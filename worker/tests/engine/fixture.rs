@@ -23,6 +23,13 @@ pub(crate) struct Coordinates {
     more_engines: Vec<EngineAt>,
     pub(crate) registry: String,
     pub(crate) base: Base,
+    busybox: Vec<Program>,
+}
+
+/// A static program; the first is this machine's own.
+#[derive(Deserialize)]
+struct Program {
+    path: PathBuf,
 }
 
 #[derive(Deserialize)]
@@ -42,10 +49,21 @@ pub(crate) enum Kind {
     /// 26.1, containerd's image store.
     #[serde(rename = "26c")]
     Debian13Containerd,
+    /// Debian sid's, overlay2.
+    #[serde(rename = "28")]
+    Sid,
+    /// Debian sid's, containerd's image store.
+    #[serde(rename = "28c")]
+    SidContainerd,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 3] = [Self::Debian12, Self::Debian13, Self::Debian13Containerd];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Debian12, Self::Debian13, Self::Debian13Containerd, Self::Sid, Self::SidContainerd];
+
+    pub(crate) fn stores_in_containerd(self) -> bool {
+        matches!(self, Self::Debian13Containerd | Self::SidContainerd)
+    }
 }
 
 /// Makes each of these a test on every kind of Engine.
@@ -67,6 +85,16 @@ macro_rules! on_every_engine {
             #[tokio::test(flavor = "multi_thread")]
             async fn on_26_1_with_containerd_store() {
                 super::$test(Kind::Debian13Containerd).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn on_28() {
+                super::$test(Kind::Sid).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn on_28_with_containerd_store() {
+                super::$test(Kind::SidContainerd).await;
             }
         })+
     };
@@ -91,7 +119,7 @@ pub(crate) fn at(kind: Kind) -> EngineAt {
     let Coordinates { engines, more_engines, .. } = coordinates();
     let mut engines = engines.into_iter().chain(more_engines);
     engines.find(|engine| engine.kind == kind).unwrap_or_else(|| {
-        panic!("no Engine of the kind {kind:?}: cargo xtask env up --engine host --engine 26 --engine 26c")
+        panic!("no Engine of the kind {kind:?}; without --engine, cargo xtask env up starts all of them")
     })
 }
 
@@ -165,7 +193,8 @@ impl TreeBuilder {
 
     /// The shell that every Dockerfile here copies in.
     pub(crate) fn busybox(self) -> Self {
-        let busybox = fs::read("/bin/busybox").expect("busybox-static is installed");
+        let busybox = coordinates().busybox.into_iter().next().expect("the environment has a busybox");
+        let busybox = fs::read(&busybox.path).expect("the busybox of the environment can be read");
         self.file_with_mode("busybox", &busybox, 0o755)
     }
 

@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::{Bench, Figure};
+use super::{Bench, Figure, Reference, quiet};
 use crate::env::Env;
 use crate::lint;
 use crate::run;
@@ -35,21 +35,18 @@ pub(super) fn figures(bench: &Bench, env: &Env, runs: usize) -> Result<[Figure; 
     let registry = env.registry()?.address();
     let tag = format!("{registry}/bench/inspected:1");
     let metadata = bench.dir.path().join("inspected.json");
-    let mut command = Command::new(&bench.archyard);
-    command.args(["build", "--progress", "plain", "--push", "-t", &tag, "--platform", &bench.platforms[0]]);
-    command.arg("--metadata-file").arg(&metadata).arg(&context).stdin(Stdio::null());
-    run::output(Command::new(&bench.archyard).args(["drain", "worker-2"]))?;
-    let peak = watched(&bench.archyard, || run::output(&mut command).map(drop));
-    run::output(Command::new(&bench.archyard).args(["drain", "worker-2", "--undo"]))?;
-    let peak_mib = peak?;
+    let mut command = bench.our_command(&context, &bench.platforms[..1]);
+    command.args(["--push", "-t", &tag]).arg("--metadata-file").arg(&metadata);
+    let peak_mib =
+        bench.on_one_engine(Reference::Host, || watched(&bench.archyard, || quiet(&mut command)))?;
 
     let told: Value = serde_json::from_slice(&fs::read(&metadata)?)?;
     let image = told["archyard.platforms"][&bench.platforms[0]]["containerimage.config.digest"].as_str();
     let image = image.with_context(|| format!("{} names no image: {told}", metadata.display()))?;
     let program = workspace::target().join("release/examples/inspect_cost");
     let repository = format!("{registry}/bench/again");
-    let runs = runs.to_string();
-    let printed = run::output(Command::new(program).args([&bench.engine, image, &repository, &runs]))?;
+    let (runs, (_, engine)) = (runs.to_string(), bench.site(Reference::Host)?);
+    let printed = run::output(Command::new(program).args([engine, image, &repository, &runs]))?;
     let mut pairs = Vec::new();
     for line in printed.lines() {
         let run: Value = serde_json::from_str(line)?;

@@ -2,7 +2,6 @@
 //! what plain Docker builds with it.
 
 use std::path::Path;
-use std::process::Command;
 
 use archyard_tests::emulator::Turn;
 use archyard_tests::farm::{Outcome, PATIENCE, finish};
@@ -10,10 +9,11 @@ use archyard_tests::process::wait_for;
 use archyard_tests::project::unique;
 use archyard_tests::{Farm, Project};
 use serde_json::Value;
+use xtask::buildx::Buildx;
 use xtask::engine::Kind;
 use xtask::env::{Options, Scratch};
 use xtask::images::Platform;
-use xtask::{busybox, debian13, emulator, oci};
+use xtask::{busybox, emulator, oci};
 
 /// What is built, for a platform that only an emulator runs here.
 struct Site {
@@ -64,15 +64,13 @@ impl Site {
             self.base,
             unique("control")
         ));
-        let buildx = debian13::program("docker-buildx").unwrap();
+        let client = Buildx::new().unwrap();
         finish(
-            Command::new(buildx)
-                .args(["build", "--builder", "default", "--progress", "plain", "--no-cache"])
-                .args(["--platform", &self.foreign])
-                .arg(project.path())
-                .env("DOCKER_HOST", engine)
-                .env("DOCKER_CONFIG", project.join("docker"))
-                .env_remove("DOCKER_CONTEXT"),
+            client
+                .build(engine)
+                .unwrap()
+                .args(["--no-cache", "--platform", &self.foreign])
+                .arg(project.path()),
         )
     }
 
@@ -164,8 +162,8 @@ fn an_emulator_of_the_kernel_is_reported_and_never_used_on_20_10() {
 }
 
 #[test]
-fn an_emulator_of_the_kernel_is_reported_and_never_used_on_26_1() {
-    emulators_of_the_kernel_are_not_used(Kind::Debian13Overlay);
+fn an_emulator_of_the_kernel_is_reported_and_never_used_on_28() {
+    emulators_of_the_kernel_are_not_used(Kind::SidOverlay);
 }
 
 fn emulators_of_the_engine_are_not_used(options: &Options) {
@@ -202,8 +200,8 @@ fn an_emulator_on_the_path_of_dockerd_is_reported_and_never_used_on_20_10() {
 }
 
 #[test]
-fn an_emulator_on_the_path_of_dockerd_is_reported_and_never_used_on_26_1() {
-    let more = vec![Kind::Debian13Overlay];
+fn an_emulator_on_the_path_of_dockerd_is_reported_and_never_used_on_28() {
+    let more = vec![Kind::SidOverlay];
     emulators_of_the_engine_are_not_used(&Options { engines: 0, more, ..Options::default() });
 }
 

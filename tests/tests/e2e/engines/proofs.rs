@@ -57,7 +57,7 @@ pub(super) fn push(site: &Site) -> String {
 /// The lowest layer, which is the base's own: like on every other kind of Engine?
 pub(super) fn base_layers(site: &Site) -> String {
     match alike(site, 0).as_slice() {
-        [_, _] => "the same digests everywhere".to_owned(),
+        others if others.len() + 1 == Kind::ALL.len() => "the same digests everywhere".to_owned(),
         alike => format!("{alike:?}"),
     }
 }
@@ -66,7 +66,9 @@ pub(super) fn base_layers(site: &Site) -> String {
 pub(super) fn copied_layers(site: &Site) -> String {
     match alike(site, 1).as_slice() {
         [] => "the Engine's own tar, so digests of its own".to_owned(),
-        [kind] if *kind != Kind::Host => "the same digests on either 26.1".to_owned(),
+        others if others.len() + 2 == Kind::ALL.len() && !others.contains(&Kind::Host) => {
+            "the same digests on 26.1 and 28, with either store".to_owned()
+        }
         alike => format!("{alike:?}"),
     }
 }
@@ -75,10 +77,9 @@ pub(super) fn copied_layers(site: &Site) -> String {
 fn alike(site: &Site, layer: usize) -> Vec<Kind> {
     let project = Project::new("FROM BASE\nCOPY word /word\n").file("word", &unique("word"));
     let here = Pushed::by(site, &project, &[]);
-    let others = [Kind::Host, Kind::Debian13Overlay, Kind::Debian13Containerd];
     let same =
         |kind: &Kind| Pushed::by(&Site::on(*kind), &project, &[]).layers()[layer] == here.layers()[layer];
-    others.into_iter().filter(|kind| *kind != site.kind).filter(same).collect()
+    Kind::ALL.into_iter().filter(|kind| *kind != site.kind).filter(same).collect()
 }
 
 pub(super) fn unchanged(site: &Site) -> String {

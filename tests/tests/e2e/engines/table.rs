@@ -1,7 +1,6 @@
 //! The table of docs/engines.md. Each cell is a test: the proof is run on that Engine, and what it comes back with
 //! has to be what the cell says.
 
-use std::fmt::Write as _;
 use std::path::Path;
 
 use xtask::engine::Kind;
@@ -12,93 +11,114 @@ use super::{podman, proofs};
 /// One line of the table.
 struct Row {
     feature: &'static str,
-    /// On 20.10, 26.1, and 26.1 with the containerd store.
-    cells: [&'static str; 3],
+    cells: Cells,
 }
 
-/// A row is a feature, a cell for each kind of Engine, and under the row's name in [`proofs`] its proof.
+/// What a proof finds on each kind of Engine, in the order of [`Kind::ALL`].
+type Cells = [&'static str; Kind::ALL.len()];
+
+/// The heads of the columns.
+const COLUMNS: Cells =
+    ["20.10, overlay2", "26.1, overlay2", "26.1, containerd store", "28, overlay2", "28, containerd store"];
+
+const fn everywhere(cell: &'static str) -> Cells {
+    [cell; Kind::ALL.len()]
+}
+
+const fn since_26(old: &'static str, new: &'static str) -> Cells {
+    [old, new, new, new, new]
+}
+
+const fn by_store(overlay2: &'static str, containerd: &'static str) -> Cells {
+    [overlay2, overlay2, containerd, overlay2, containerd]
+}
+
+/// A row is a feature, its cells, and under the row's name in [`proofs`] its proof.
 macro_rules! table {
-    ($($proof:ident: $feature:literal, [$old:literal, $new:literal, $containerd:literal];)+) => {
-        const ROWS: &[Row] = &[$(Row { feature: $feature, cells: [$old, $new, $containerd] }),+];
+    ($($proof:ident: $feature:literal, $cells:expr;)+) => {
+        const ROWS: &[Row] = &[$(Row { feature: $feature, cells: $cells }),+];
 
         $(mod $proof {
+            use super::*;
+
+            const CELLS: Cells = $cells;
+
             #[test]
             fn on_20_10() {
-                super::hold(super::Kind::Host, $old, super::proofs::$proof);
+                hold(Kind::Host, CELLS, proofs::$proof);
             }
 
             #[test]
             fn on_26_1() {
-                super::hold(super::Kind::Debian13Overlay, $new, super::proofs::$proof);
+                hold(Kind::Debian13Overlay, CELLS, proofs::$proof);
             }
 
             #[test]
             fn on_26_1_with_containerd_store() {
-                super::hold(super::Kind::Debian13Containerd, $containerd, super::proofs::$proof);
+                hold(Kind::Debian13Containerd, CELLS, proofs::$proof);
+            }
+
+            #[test]
+            fn on_28() {
+                hold(Kind::SidOverlay, CELLS, proofs::$proof);
+            }
+
+            #[test]
+            fn on_28_with_containerd_store() {
+                hold(Kind::SidContainerd, CELLS, proofs::$proof);
             }
         })+
     };
 }
 
 table! {
-    check: "`check`: built, nothing published", ["works", "works", "works"];
-    failure: "a failure names file, line and exit code", ["works", "works", "works"];
-    push: "`push`: media types", [
-        "OCI, gzip layers", "OCI, gzip layers", "OCI, gzip layers"
-    ];
-    base_layers: "`push`: a base's layers", [
-        "the same digests everywhere", "the same digests everywhere", "the same digests everywhere"
-    ];
-    copied_layers: "`push`: equal files copied in", [
+    check: "`check`: built, nothing published", everywhere("works");
+    failure: "a failure names file, line and exit code", everywhere("works");
+    push: "`push`: media types", everywhere("OCI, gzip layers");
+    base_layers: "`push`: a base's layers", everywhere("the same digests everywhere");
+    copied_layers: "`push`: equal files copied in", since_26(
         "the Engine's own tar, so digests of its own",
-        "the same digests on either 26.1",
-        "the same digests on either 26.1"
-    ];
-    unchanged: "`push`: unchanged layers", [
-        "neither compressed nor sent again",
-        "neither compressed nor sent again",
-        "neither compressed nor sent again"
-    ];
-    annotations: "`--annotation`", ["works", "works", "works"];
-    lock: "the lock", [
+        "the same digests on 26.1 and 28, with either store"
+    );
+    unchanged: "`push`: unchanged layers", everywhere("neither compressed nor sent again");
+    annotations: "`--annotation`", everywhere("works");
+    lock: "the lock", since_26(
         "pinned in the Dockerfile",
-        "a source policy; the Dockerfile as it was written",
         "a source policy; the Dockerfile as it was written"
-    ];
-    heredoc: "heredocs without a syntax line", [
+    );
+    heredoc: "heredocs without a syntax line", since_26(
         "Dockerfile:3: dockerfile parse error line 3: unknown instruction: ECHO",
-        "works",
         "works"
-    ];
-    link: "`COPY --link` without a syntax line", [
+    );
+    link: "`COPY --link` without a syntax line", since_26(
         "Dockerfile:2: dockerfile parse error line 2: Unknown flag: link",
-        "works",
         "works"
-    ];
-    network: "`RUN --network` without a syntax line", [
+    );
+    network: "`RUN --network` without a syntax line", since_26(
         "Dockerfile:2: dockerfile parse error line 2: Unknown flag: network",
-        "works",
         "works"
-    ];
-    cache_mounts: "cache mounts", ["one per project", "one per project", "one per project"];
-    cancel: "cancel stops the container", ["works", "works", "works"];
-    take: "an image described, and taken out", ["works", "works", "works"];
-    new_layers: "`check`: new layers are inspected", [
-        "in the Engine's own folders", "in the Engine's own folders", "in the image, taken out"
-    ];
+    );
+    cache_mounts: "cache mounts", everywhere("one per project");
+    cancel: "cancel stops the container", everywhere("works");
+    take: "an image described, and taken out", everywhere("works");
+    new_layers: "`check`: new layers are inspected", by_store(
+        "in the Engine's own folders",
+        "in the image, taken out"
+    );
 }
 
-fn hold(kind: Kind, cell: &str, proof: fn(&Site) -> String) {
-    assert_eq!(proof(&Site::on(kind)), cell, "docs/engines.md says otherwise of {}", kind.name());
+fn hold(kind: Kind, cells: Cells, proof: fn(&Site) -> String) {
+    let at = Kind::ALL.iter().position(|of| *of == kind).unwrap();
+    assert_eq!(proof(&Site::on(kind)), cells[at], "docs/engines.md says otherwise of {}", kind.name());
 }
 
 /// As docs/engines.md has it.
 fn rendered() -> String {
-    let mut text =
-        String::from("| | 20.10, overlay2 | 26.1, overlay2 | 26.1, containerd store |\n|---|---|---|---|\n");
-    for Row { feature, cells: [old, new, containerd] } in ROWS {
-        // Writing to a String cannot fail.
-        writeln!(text, "| {feature} | {old} | {new} | {containerd} |").unwrap();
+    let line = |cells: &[&str]| format!("| {} |\n", cells.join(" | "));
+    let mut text = line(&[&[""], &COLUMNS[..]].concat()).replace("|  |", "| |");
+    text += &format!("|{}\n", "---|".repeat(COLUMNS.len() + 1));
+    for Row { feature, cells } in ROWS {
+        text += &line(&[&[*feature], &cells[..]].concat());
     }
     text
 }

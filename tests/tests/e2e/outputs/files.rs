@@ -99,6 +99,16 @@ fn a_tar_is_what_the_engine_exports_on_26_1_with_containerds_store() {
 }
 
 #[test]
+fn a_tar_is_what_the_engine_exports_on_28() {
+    tar_is_the_image(Kind::SidOverlay);
+}
+
+#[test]
+fn a_tar_is_what_the_engine_exports_on_28_with_containerds_store() {
+    tar_is_the_image(Kind::SidContainerd);
+}
+
+#[test]
 fn files_of_two_platforms_lie_in_a_folder_each_and_what_was_there_stays() {
     use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
     let farm = Farm::start(2);

@@ -82,7 +82,7 @@ fn an_archive_names_the_index_of_a_push_and_everybody_reads_it() {
 
     // And every kind of Engine takes it, under its name.
     let said = format!("{word}-{}", farm.env.native[0].json()["architecture"].as_str().unwrap());
-    for kind in [Kind::Host, Kind::Debian13Overlay, Kind::Debian13Containerd] {
+    for kind in Kind::ALL {
         let engine = &farm.env.engine(kind).unwrap().address;
         docker(engine, &["load", "-q", "-i", archive.to_str().unwrap()]).expect(0);
         let ran = docker(engine, &["run", "--rm", &name]).expect(0);
@@ -98,7 +98,7 @@ fn an_image_is_loaded_into_every_kind_of_engine() {
     let project = speaking(&word);
     let name = format!("r.example/{word}:v1");
     let arch = |at: usize| farm.env.native[at].json()["architecture"].as_str().unwrap().to_owned();
-    for kind in [Kind::Host, Kind::Debian13Overlay, Kind::Debian13Containerd] {
+    for kind in Kind::ALL {
         let engine = farm.env.engine(kind).unwrap().address.clone();
         let outcome = farm
             .build(
@@ -110,7 +110,7 @@ fn an_image_is_loaded_into_every_kind_of_engine() {
         assert!(outcome.stdout.contains(&name), "{}", outcome.stdout);
         let ran = docker(&engine, &["run", "--rm", &name]).expect(0);
         assert_eq!(ran.stdout.trim(), format!("{word}-{}", arch(0)), "on {}", kind.name());
-        if kind == Kind::Debian13Containerd {
+        if kind.stores_in_containerd() {
             let other = farm.env.native[1].to_string();
             assert!(outcome.stdout.contains(&other), "{}", outcome.stdout);
             let ran = docker(&engine, &["run", "--rm", "--platform", &other, &name]).expect(0);
