@@ -16,6 +16,7 @@ use super::shared::caller;
 use super::status::{IntoStatus, no_build, stopping};
 use super::stream::Stream;
 use super::{Shared, carry, list, logs, watch};
+use crate::blobs::Claim;
 use crate::core::Refusal;
 use crate::credentials::Set;
 use crate::driver::{self, NewBuild, Submitted};
@@ -37,10 +38,10 @@ impl BuildService for Shared {
         let message = request.into_inner();
         let (mut build, set) = read_submission(principal, message).map_err(IntoStatus::into_status)?;
         let (blobs, plan) = (Arc::clone(&self.blobs), Arc::clone(&build.plan));
-        self.blocking(move || blobs.check_plan(&plan)).await?;
+        let source = self.blocking(move || blobs.claim_plan(&plan)).await?;
         self.resolve_ahead(&build.plan);
         build.lock = self.ahead.lock_within(&build.plan, AHEAD).await;
-        accept(self, build, set).await
+        accept(self, build, set, Some(source)).await
     }
 
     async fn get_build(
@@ -192,15 +193,21 @@ fn read_submission(
     Ok((NewBuild { request_id, principal, plan, pool: Pool::Trusted, heritage: None, lock: None }, set))
 }
 
-/// Hands a build in, in a task of its own: a client that leaves must not part a build from its credentials.
+/// Hands a build in, in a task of its own: a client that leaves must not part a build from its credentials. Nothing of
+/// its source is removed before the core knows the build.
 pub(super) async fn accept(
     shared: &Shared,
     build: NewBuild,
     set: Set,
+    source: Option<Claim>,
 ) -> Result<Response<proto::SubmitBuildResponse>, Status> {
     let submitting = {
         let shared = shared.clone();
-        shared.tasks.clone().spawn(async move { submit(&shared, build, set).await })
+        shared.tasks.clone().spawn(async move {
+            let submitted = submit(&shared, build, set).await;
+            drop(source);
+            submitted
+        })
     };
     let submitted = submitting.await.map_err(|_| stopping())?.map_err(IntoStatus::into_status)?;
     tracing::info!(build = %submitted.build, existing = submitted.existing, "build accepted");

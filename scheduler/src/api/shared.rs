@@ -15,6 +15,7 @@ use crate::credentials::Credentials;
 use crate::driver::Handle;
 use crate::lock::Ahead;
 use crate::registry::Registries;
+use crate::retention::Retention;
 use crate::spools::Spools;
 use crate::views::Views;
 
@@ -31,6 +32,8 @@ pub struct Shared {
     pub spools: Arc<Spools>,
     /// Ended builds.
     pub views: Arc<Views>,
+    /// What was removed, and why.
+    pub retention: Arc<Retention>,
     /// Credentials, in memory.
     pub credentials: Arc<Credentials>,
     /// The farm's ways to registries.

@@ -6,6 +6,7 @@ use archyard_model::BuildId;
 use archyard_proto::v1 as proto;
 
 use super::{Error, Views};
+use crate::disk;
 
 /// Records looked at for one page: a filter that nearly nothing fits must not read years of records in one call.
 const LOOKED_AT: usize = 5_000;
@@ -77,9 +78,25 @@ impl Views {
         Ok(page)
     }
 
-    /// Names in a folder, last first.
-    fn names(&self, folder: &Path) -> Result<Vec<String>, Error> {
-        let entries = std::fs::read_dir(folder).map_err(|source| self.wrong(folder, source))?;
+    /// Every build that has a record, in no order. Blocks.
+    pub(crate) fn builds(&self) -> Result<Vec<BuildId>, disk::Error> {
+        let mut builds = Vec::new();
+        for first in self.names(&self.root)? {
+            let folder = self.root.join(first);
+            for second in self.names(&folder)? {
+                let names = self.names(&folder.join(second))?;
+                builds.extend(names.iter().filter_map(|name| name.parse::<BuildId>().ok()));
+            }
+        }
+        Ok(builds)
+    }
+
+    /// Names in a folder, last first. A folder that retention has just emptied and removed has none.
+    fn names(&self, folder: &Path) -> Result<Vec<String>, disk::Error> {
+        let entries = match std::fs::read_dir(folder) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(|source| self.wrong(folder, source))?,
+        };
         let mut names = Vec::new();
         for entry in entries {
             let name = entry.map_err(|source| self.wrong(folder, source))?.file_name();
