@@ -17,6 +17,20 @@ pub(crate) struct Pace {
     stopping: CancellationToken,
     steps: u32,
     since: Instant,
+    #[cfg(test)]
+    between: Option<Between>,
+}
+
+/// What a test does between two steps.
+#[cfg(test)]
+#[derive(Clone)]
+struct Between(std::sync::Arc<std::sync::Mutex<dyn FnMut() + Send>>);
+
+#[cfg(test)]
+impl std::fmt::Debug for Between {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Between")
+    }
 }
 
 /// The scheduler stops: what is left is done after its next start.
@@ -26,7 +40,14 @@ pub(crate) struct Stopped;
 impl Pace {
     /// A fifth of the time, until `stopping`.
     pub(crate) fn gentle(stopping: CancellationToken) -> Self {
-        Self { pauses: 4, stopping, steps: 0, since: Instant::now() }
+        Self {
+            pauses: 4,
+            stopping,
+            steps: 0,
+            since: Instant::now(),
+            #[cfg(test)]
+            between: None,
+        }
     }
 
     /// Half of the time: somebody waits for it.
@@ -34,8 +55,36 @@ impl Pace {
         Self { pauses: 1, ..Self::gentle(stopping) }
     }
 
+    /// Never pauses, and lets a test do something after every step.
+    #[cfg(test)]
+    pub(crate) fn interleaved(between: impl FnMut() + Send + 'static) -> Self {
+        let between = Between(std::sync::Arc::new(std::sync::Mutex::new(between)));
+        Self { pauses: 0, between: Some(between), ..Self::gentle(CancellationToken::new()) }
+    }
+
+    /// Never pauses, and stops after so many steps.
+    #[cfg(test)]
+    pub(crate) fn cut_after(steps: u32) -> Self {
+        let stopping = CancellationToken::new();
+        let stop = stopping.clone();
+        let mut left = steps;
+        let mut pace = Self::interleaved(move || {
+            if left == 0 {
+                stop.cancel();
+            }
+            left = left.saturating_sub(1);
+        });
+        pace.stopping = stopping;
+        pace
+    }
+
     /// To be called after each step.
     pub(crate) fn step(&mut self) -> Result<(), Stopped> {
+        #[cfg(test)]
+        if let Some(Between(between)) = &self.between {
+            (between.lock().unwrap())();
+            return if self.stopping.is_cancelled() { Err(Stopped) } else { Ok(()) };
+        }
         self.steps += 1;
         if self.steps < STEPS {
             return Ok(());

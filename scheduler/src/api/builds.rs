@@ -13,7 +13,7 @@ use proto::build_service_server::BuildService;
 use tonic::{Request, Response, Status, async_trait};
 
 use super::shared::caller;
-use super::status::{IntoStatus, no_build, stopping};
+use super::status::{IntoStatus, stopping};
 use super::stream::Stream;
 use super::{Shared, carry, list, logs, watch};
 use crate::blobs::Claim;
@@ -49,7 +49,7 @@ impl BuildService for Shared {
         request: Request<proto::GetBuildRequest>,
     ) -> Result<Response<proto::GetBuildResponse>, Status> {
         let id = build_id(&request.get_ref().build_id)?;
-        let build = self.record(id).await?.ok_or_else(|| no_build(id))?;
+        let build = self.record(id).await?.ok_or_else(|| self.no_build(id))?;
         let artifacts = Arc::clone(&self.artifacts);
         let artifacts_kept = self.blocking(move || Ok::<_, Status>(artifacts.keeps(id))).await?;
         let ended = time_from_proto("ended_at", build.ended_at).ok().filter(|_| artifacts_kept);
@@ -164,7 +164,7 @@ impl Shared {
     async fn too_late(&self, id: BuildId) -> Result<Status, Status> {
         let views = Arc::clone(&self.views);
         let record = self.blocking(move || views.record(id)).await?;
-        let Some(record) = record else { return Ok(no_build(id)) };
+        let Some(record) = record else { return Ok(self.no_build(id)) };
         let state = archyard_model::convert::build_state_from_proto(record.state());
         let state = state.map_or_else(|_| "over".to_owned(), |state| state.to_string());
         Ok(Status::failed_precondition(format!("build {id} is {state}; nothing more can be done to it")))

@@ -15,7 +15,7 @@ use tonic::{Response, Status};
 
 use super::Shared;
 use super::builds::{accept, build_id};
-use super::status::{IntoStatus, no_build};
+use super::status::IntoStatus;
 use crate::blobs;
 use crate::core::Heritage;
 use crate::credentials::Set;
@@ -85,7 +85,7 @@ pub(super) async fn promote(
 
 /// What is known of the build that another one is to start from.
 async fn origin(shared: &Shared, id: BuildId) -> Result<BuildRecord, Status> {
-    let record = shared.record(id).await?.ok_or_else(|| no_build(id))?;
+    let record = shared.record(id).await?.ok_or_else(|| shared.no_build(id))?;
     record_from_proto(record).map_err(|error| {
         Status::failed_precondition(format!(
             "build {id} was recorded by a version that knew other rules ({error}); `archyard build` starts anew"

@@ -95,6 +95,7 @@ pub(super) fn sweep(
     let mut gone = Vec::new();
     for manifest in victims {
         // A file of a context that stays may look like a manifest.
+        pace.step()?;
         if kept.blobs.contains(&key(manifest)) {
             continue;
         }
@@ -107,6 +108,7 @@ pub(super) fn sweep(
         }
     }
     store.sync_removed(&gone)?;
+    pace.step()?;
     swept.contexts = gone.len() as u64;
     store.sweep_partial(&kept.blobs, order.since, &mut swept.removed)?;
     store.sweep_blobs(&kept.blobs, order.since, pace, &mut swept.removed)?;

@@ -276,6 +276,13 @@ impl Retention {
         EVERY.min(shortest / 4).min(self.options.recent.max(EVERY_MIN)).max(EVERY_MIN)
     }
 
+    /// The whole disk, and what is free of it.
+    pub(crate) fn disk_bytes(&self) -> Result<(u64, u64), disk::Error> {
+        let free = disk::free_bytes(&self.data_dir);
+        let free = free.map_err(|source| disk::Error::at(&self.data_dir, &self.data_dir, source))?;
+        Ok((self.disk()?, free))
+    }
+
     fn disk(&self) -> Result<u64, disk::Error> {
         disk::all_bytes(&self.data_dir)
             .map_err(|source| disk::Error::at(&self.data_dir, &self.data_dir, source))

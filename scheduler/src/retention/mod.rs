@@ -16,10 +16,9 @@ mod removed;
 mod tests;
 mod usage;
 
-pub(crate) use budget::Why;
-pub use keeper::Retention;
+pub use keeper::{Error, Retention};
 pub(crate) use keeper::Stores;
 pub use options::{Keep, Limit, Options};
 pub use pass::{Class, Freed, Prune};
-pub(crate) use removed::{Note, What};
+pub(crate) use removed::What;
 pub use usage::{Usage, Usages};

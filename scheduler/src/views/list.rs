@@ -110,9 +110,7 @@ impl Views {
 
 #[cfg(test)]
 mod tests {
-    use archyard_model::{
-        BuildEvent, BuildRecord, BuildState, EventKind, JobRecord, JobState, Plan, Principal,
-    };
+    use archyard_model::{BuildState, Plan};
     use jiff::Timestamp;
 
     use super::*;
@@ -125,39 +123,7 @@ mod tests {
     fn ended(number: u64, project: &str, state: BuildState) -> EndedBuild {
         let id = BuildId::from_parts(START_MS + number * HOUR_MS, 1);
         let plan = Plan { project: project.parse().unwrap(), ..testing::plan() };
-        let record = BuildRecord {
-            id,
-            request_id: "r".parse().unwrap(),
-            principal: Principal::local(),
-            lock: None,
-            state,
-            waiting_reason: None,
-            jobs: vec![JobRecord {
-                platform: plan.platforms[0].clone(),
-                state: JobState::Succeeded,
-                waiting_reason: None,
-                attempts: Vec::new(),
-                result: None,
-                failure: None,
-                cross: None,
-                carried: false,
-            }],
-            plan,
-            accepted_at: Timestamp::UNIX_EPOCH,
-            ended_at: Some(Timestamp::UNIX_EPOCH),
-            failure: None,
-            index: None,
-            tags: Vec::new(),
-            events: 2,
-            origin: None,
-            tag_sequence: None,
-        };
-        let event = |seq, kind| BuildEvent { seq, at: Timestamp::UNIX_EPOCH, kind };
-        let events = vec![
-            event(1, EventKind::Accepted { principal: Principal::local() }),
-            event(2, EventKind::Ended { state, failure: None, index: None }),
-        ];
-        EndedBuild { record, events }
+        testing::ended(id, plan, state, Timestamp::UNIX_EPOCH)
     }
 
     fn views(builds: &[EndedBuild]) -> (tempfile::TempDir, Views) {
