@@ -90,10 +90,7 @@ mod tests {
         let mut bytes = vec![0; 5 * BLOCK_BYTES];
         bytes[BLOCK_BYTES + 7] = 1;
         let data = &bytes[BLOCK_BYTES..2 * BLOCK_BYTES];
-        assert_eq!(
-            split(0, &bytes),
-            [Run::Hole(BLOCK_BYTES), Run::Data(data), Run::Hole(3 * BLOCK_BYTES)]
-        );
+        assert_eq!(split(0, &bytes), [Run::Hole(BLOCK_BYTES), Run::Data(data), Run::Hole(3 * BLOCK_BYTES)]);
         assert_eq!(split(0, &[]), []);
         assert_eq!(split(0, b"text"), [Run::Data(b"text")]);
         assert_eq!(split(0, &[0; 3]), [Run::Hole(3)]);

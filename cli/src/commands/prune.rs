@@ -82,7 +82,11 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
         project: args.project.as_ref().map(ToString::to_string).unwrap_or_default(),
         dry_run: args.dry_run,
     };
-    if !args.dry_run && !args.force && std::io::stdin().is_terminal() && !confirmed(&question(args, &classes))? {
+    if !args.dry_run
+        && !args.force
+        && std::io::stdin().is_terminal()
+        && !confirmed(&question(args, &classes))?
+    {
         return Err(Refusal::canceled("nothing was removed"));
     }
     let answer = runtime::small(async {

@@ -50,11 +50,12 @@ pub(crate) struct Flags {
 impl Flags {
     /// What they say, and what they leave to the scheduler.
     pub(crate) fn into_options(self) -> Options {
-        let keep = |age: Option<Limit<Duration>>, bytes: Option<Limit<u64>>, project: Option<Limit<u64>>| Keep {
-            age: age.unwrap_or_default(),
-            bytes: bytes.unwrap_or_default(),
-            project_bytes: project.unwrap_or_default(),
-        };
+        let keep =
+            |age: Option<Limit<Duration>>, bytes: Option<Limit<u64>>, project: Option<Limit<u64>>| Keep {
+                age: age.unwrap_or_default(),
+                bytes: bytes.unwrap_or_default(),
+                project_bytes: project.unwrap_or_default(),
+            };
         let default = Options::default();
         Options {
             recent: self.recent.unwrap_or(default.recent),

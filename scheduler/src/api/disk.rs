@@ -70,7 +70,8 @@ fn read(message: &proto::PruneRequest) -> Result<Prune, Invalid> {
             proto::KeptClass::Records => Class::Records,
             proto::KeptClass::Artifacts => Class::Artifacts,
             proto::KeptClass::Unspecified => {
-                let problem = "expected contexts, logs, records or artifacts; upgrade the scheduler if it is another";
+                let problem =
+                    "expected contexts, logs, records or artifacts; upgrade the scheduler if it is another";
                 return Err(Invalid::new("classes", class.as_str_name(), problem));
             }
         };
@@ -79,7 +80,11 @@ fn read(message: &proto::PruneRequest) -> Result<Prune, Invalid> {
         }
     }
     if classes.is_empty() {
-        return Err(Invalid::new("classes", "", "name at least one of contexts, logs, records and artifacts"));
+        return Err(Invalid::new(
+            "classes",
+            "",
+            "name at least one of contexts, logs, records and artifacts",
+        ));
     }
     let project = match message.project.as_str() {
         "" => None,

@@ -13,10 +13,10 @@ use std::time::{Duration, SystemTime};
 
 use archyard_model::{Blake3, ContextManifest, limits};
 
+use super::Store;
 use super::manifest::{HEAD, files, remove_if_there};
 use super::pins::key;
 use super::store::exists;
-use super::Store;
 use crate::clock::Clock;
 use crate::disk;
 use crate::pace::{Pace, Stopped};

@@ -69,7 +69,13 @@ impl Store {
         holds: Holds,
         clock: Clock,
     ) -> Result<Self, disk::Error> {
-        let store = Self { data_dir: data_dir.to_owned(), root, holds, pins: Pins::new(clock), grown: AtomicBool::new(true) };
+        let store = Self {
+            data_dir: data_dir.to_owned(),
+            root,
+            holds,
+            pins: Pins::new(clock),
+            grown: AtomicBool::new(true),
+        };
         let incoming = store.incoming();
         if incoming.exists() {
             std::fs::remove_dir_all(&incoming).map_err(|source| store.wrong(&incoming, source))?;

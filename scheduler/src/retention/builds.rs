@@ -71,8 +71,7 @@ mod tests {
     #[test]
     fn the_oldest_go_and_what_is_needed_stays() {
         let limits = Limits { bytes: Some(25), ..Limits::default() };
-        let items =
-            vec![item(1, "a", 9, 10), item(2, "a", 3, 10), item(3, "b", 1, 10), item(4, "b", 2, 10)];
+        let items = vec![item(1, "a", 9, 10), item(2, "a", 3, 10), item(3, "b", 1, 10), item(4, "b", 2, 10)];
         assert_eq!(gone(items.clone(), limits, 0, None), [2, 1]);
         let mut needed = items;
         needed[0].needed = true;

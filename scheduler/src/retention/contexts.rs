@@ -71,13 +71,9 @@ pub(super) fn uses(builds: impl IntoIterator<Item = Build>) -> Uses {
 ///
 /// `uses` must have been found after the pins of `order.since` counted: a build that is not in it has claimed its
 /// source since.
-pub(super) fn sweep(
-    store: &Store,
-    uses: &Uses,
-    order: Order<'_>,
-    pace: &mut Pace,
-) -> Result<Swept, Cut> {
-    let mut kept = Kept { store, uses, blobs: HashSet::new(), projects: HashMap::new(), limits: order.limits };
+pub(super) fn sweep(store: &Store, uses: &Uses, order: Order<'_>, pace: &mut Pace) -> Result<Swept, Cut> {
+    let mut kept =
+        Kept { store, uses, blobs: HashSet::new(), projects: HashMap::new(), limits: order.limits };
     let mut budget = Budget::new(order.limits, order.spared);
     let (victims, mut held_up) = kept.choose(order, &mut budget, pace)?;
     let mut swept = Swept::default();

@@ -145,7 +145,8 @@ impl Retention {
                 keeper.stores.blobs.take_grown();
             }
             let began = keeper.stores.blobs.clock().since_start();
-            let (freed, held_up) = found.pass(keeper, Reason::Limits(&keeper.options, disk))?.run(&classes)?;
+            let (freed, held_up) =
+                found.pass(keeper, Reason::Limits(&keeper.options, disk))?.run(&classes)?;
             if contexts {
                 *turn = Turn { thorough: Some(began), held_up };
                 keeper.stores.blobs.forget_pins(found.since);
@@ -199,7 +200,9 @@ impl Retention {
         match note.why {
             Why::Age => {
                 let days = age.map_or_else(|| "some time".to_owned(), spoken);
-                format!("retention removed it on {at}: {what} are kept for {days} after a build's end ({flag}-kept)")
+                format!(
+                    "retention removed it on {at}: {what} are kept for {days} after a build's end ({flag}-kept)"
+                )
             }
             Why::Bytes => format!(
                 "retention removed it on {at}: {what} may occupy {} bytes in total ({flag}-size)",
@@ -271,7 +274,8 @@ impl Retention {
 
     fn period(&self) -> Duration {
         let disk = u64::MAX;
-        let ages = [self.options.of_contexts(disk), self.options.of_logs(disk), self.options.of_records(disk)];
+        let ages =
+            [self.options.of_contexts(disk), self.options.of_logs(disk), self.options.of_records(disk)];
         let shortest = ages.iter().filter_map(|limits| limits.age).min().unwrap_or(EVERY);
         EVERY.min(shortest / 4).min(self.options.recent.max(EVERY_MIN)).max(EVERY_MIN)
     }

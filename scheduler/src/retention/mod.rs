@@ -16,8 +16,8 @@ mod removed;
 mod tests;
 mod usage;
 
-pub use keeper::{Error, Retention};
 pub(crate) use keeper::Stores;
+pub use keeper::{Error, Retention};
 pub use options::{Keep, Limit, Options};
 pub use pass::{Class, Freed, Prune};
 pub(crate) use removed::What;

@@ -113,9 +113,11 @@ impl Options {
 
     /// Refuses a limit that would remove what is in use by everybody.
     pub(crate) fn check(&self) -> Result<(), Invalid> {
-        for (flag, keep) in
-            [("--contexts-kept", &self.contexts), ("--logs-kept", &self.logs), ("--records-kept", &self.records)]
-        {
+        for (flag, keep) in [
+            ("--contexts-kept", &self.contexts),
+            ("--logs-kept", &self.logs),
+            ("--records-kept", &self.records),
+        ] {
             if let Limit::At(age) = keep.age
                 && age < self.recent
             {

@@ -10,10 +10,10 @@ use jiff::Timestamp;
 use super::budget::Why;
 use super::builds::{Item, victims};
 use super::contexts::{self, Build, Order, Uses, uses};
+use super::keeper::Stores;
 use super::options::{Limits, Options};
 use super::removed::{Note, Notes, What};
 use super::usage::{self, Usages};
-use super::keeper::Stores;
 use crate::blobs::{Cut, Removed};
 use crate::disk;
 use crate::driver::Source;
@@ -152,8 +152,7 @@ impl<'a> Pass<'a> {
 
     /// What is kept.
     pub(super) fn usage(&mut self) -> Result<BTreeMap<Class, Usages>, Cut> {
-        let contexts =
-            usage::of_contexts(&self.stores.blobs, &self.uses(), self.since, &mut self.pace)?;
+        let contexts = usage::of_contexts(&self.stores.blobs, &self.uses(), self.since, &mut self.pace)?;
         let mut artifacts = usage::of_builds(&self.artifact_items()?);
         // One that several builds left counts once.
         artifacts.total.bytes = self.stores.artifacts.kept_bytes();

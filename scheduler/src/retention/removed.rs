@@ -56,8 +56,7 @@ impl Notes {
         disk::create_dir(data_dir, &folder)?;
         let path = folder.join("removed");
         let wrong = |source| disk::Error::at(data_dir, &path, source);
-        let mut file =
-            OpenOptions::new().read(true).append(true).create(true).open(&path).map_err(wrong)?;
+        let mut file = OpenOptions::new().read(true).append(true).create(true).open(&path).map_err(wrong)?;
         let mut text = String::new();
         // A line that a crash cut, or a byte that is none of ours, is a note that is missing.
         let mut bytes = Vec::new();

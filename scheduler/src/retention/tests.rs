@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use archyard_model::{
-    AttemptId, Blake3, BuildId, BuildState, ContextEntry, ContextManifest, EntryKind, FencingToken, JobId, Plan,
+    AttemptId, Blake3, BuildId, BuildState, ContextEntry, ContextManifest, EntryKind, FencingToken, JobId,
+    Plan,
 };
 use archyard_proto::v1 as proto;
 use bytes::Bytes;
@@ -37,9 +38,16 @@ enum Op {
     /// A client asks what is missing of a context, as the command line does.
     Ask(u8),
     /// It uploads what is missing, whole or only the files.
-    Upload { context: u8, manifest: bool },
+    Upload {
+        context: u8,
+        manifest: bool,
+    },
     /// A submission arrives and claims its source.
-    Submit { context: u8, dockerfile: u8, project: u8 },
+    Submit {
+        context: u8,
+        dockerfile: u8,
+        project: u8,
+    },
     /// The core takes the oldest submission that is under way.
     Accept,
     /// The build that runs for the longest ends.
@@ -47,7 +55,12 @@ enum Op {
     Advance(u16),
     /// These happen between the steps of a pass.
     Sweep(Vec<Op>),
-    Prune { older_than: u16, keep_blocks: u8, project: Option<u8>, meanwhile: Vec<Op> },
+    Prune {
+        older_than: u16,
+        keep_blocks: u8,
+        project: Option<u8>,
+        meanwhile: Vec<Op>,
+    },
 }
 
 fn simple() -> impl Strategy<Value = Op> {

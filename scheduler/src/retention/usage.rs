@@ -66,8 +66,7 @@ pub(super) fn of_contexts(
     let mut projects: BTreeMap<Arc<str>, HashSet<u64>> = BTreeMap::new();
     for context in store.contexts()? {
         let used = uses.get(&context.manifest);
-        let is_needed =
-            used.is_some_and(|used| used.needed) || store.is_pinned(context.manifest, since);
+        let is_needed = used.is_some_and(|used| used.needed) || store.is_pinned(context.manifest, since);
         let named = store.named(context.manifest).unwrap_or_else(|| vec![context.manifest]);
         let age = now.duration_since(context.used).unwrap_or_default();
         usages.total.add(0, false, age);

@@ -42,8 +42,7 @@ impl Spools {
         if let Some(spool) = open.spools.get(&attempt).and_then(Weak::upgrade) {
             return Ok(spool);
         }
-        let path =
-            self.folder(attempt.job.build).join(format!("{}-{}", attempt.job.index, attempt.token));
+        let path = self.folder(attempt.job.build).join(format!("{}-{}", attempt.job.index, attempt.token));
         let spool = Arc::new(Spool::open(&self.data_dir, path, attempt)?);
         open.spools.insert(attempt, Arc::downgrade(&spool));
         if open.spools.len() >= open.sweep_at {

@@ -140,7 +140,9 @@ impl Views {
     pub(crate) fn remove(&self, build: BuildId) -> Result<(), disk::Error> {
         let path = self.path(build);
         match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(self.wrong(&path, error)),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(self.wrong(&path, error));
+            }
             _ => {}
         }
         self.index.remove(build);
@@ -156,5 +158,8 @@ impl Views {
 }
 
 fn made(build: BuildId) -> Timestamp {
-    i64::try_from(build.unix_ms()).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok()).unwrap_or_default()
+    i64::try_from(build.unix_ms())
+        .ok()
+        .and_then(|ms| Timestamp::from_millisecond(ms).ok())
+        .unwrap_or_default()
 }

@@ -175,9 +175,9 @@ mod tests {
         // 8 MiB with one byte in the middle, and zeros at the end.
         let mut content = vec![0; 8 * 1024 * 1024];
         content[5_000_000] = 1;
-        let parts = (0..content.len()).step_by(999_999).map(|from| {
-            part(&content, from..content.len().min(from + 999_999))
-        });
+        let parts = (0..content.len())
+            .step_by(999_999)
+            .map(|from| part(&content, from..content.len().min(from + 999_999)));
         let (_folder, cache, received) = run(parts.collect());
         assert_eq!(received.unwrap(), 1);
         let path = cache.blob_path(&Blake3::of(&content));
