@@ -145,23 +145,37 @@ impl Store {
         Ok(())
     }
 
-    /// Removes the blobs that are not in `kept`: first those that may be manifests, then the others.
-    pub(crate) fn sweep_blobs(
+    /// Removes manifests that are not in `kept` and that nothing lists: their markers were lost. Returns those that are
+    /// pinned: what they name must stay too. A file that only looks like a manifest goes as well.
+    pub(crate) fn sweep_manifests(
+        &self,
+        kept: &HashSet<u64>,
+        since: Duration,
+        pace: &mut Pace,
+        removed: &mut Removed,
+    ) -> Result<Vec<Blake3>, Cut> {
+        let (mut gone, mut pinned) = (Vec::new(), Vec::new());
+        self.walk(pace, |path, digest| {
+            if !kept.contains(&key(digest)) && begins_as_manifest(path) {
+                match self.remove(path, digest, since, removed)? {
+                    true => gone.push(digest),
+                    false => pinned.push(digest),
+                }
+            }
+            Ok(())
+        })?;
+        self.sync_removed(&gone)?;
+        Ok(pinned)
+    }
+
+    /// Removes the other blobs that are not in `kept`. What looks like a manifest has come since and stays.
+    pub(crate) fn sweep_files(
         &self,
         kept: &HashSet<u64>,
         since: Duration,
         pace: &mut Pace,
         removed: &mut Removed,
     ) -> Result<(), Cut> {
-        let mut manifests = Vec::new();
-        self.walk(pace, |path, digest| {
-            if !kept.contains(&key(digest)) && begins_as_manifest(path) {
-                self.remove(path, digest, since, removed)?;
-                manifests.push(digest);
-            }
-            Ok(())
-        })?;
-        self.sync_removed(&manifests)?;
         self.walk(pace, |path, digest| {
             if !kept.contains(&key(digest)) && !begins_as_manifest(path) {
                 self.remove(path, digest, since, removed)?;

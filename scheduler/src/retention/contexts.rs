@@ -107,7 +107,11 @@ pub(super) fn sweep(store: &Store, uses: &Uses, order: Order<'_>, pace: &mut Pac
     pace.step()?;
     swept.contexts = gone.len() as u64;
     store.sweep_partial(&kept.blobs, order.since, &mut swept.removed)?;
-    store.sweep_blobs(&kept.blobs, order.since, pace, &mut swept.removed)?;
+    for manifest in store.sweep_manifests(&kept.blobs, order.since, pace, &mut swept.removed)? {
+        held_up = true;
+        kept.add(manifest, pace)?;
+    }
+    store.sweep_files(&kept.blobs, order.since, pace, &mut swept.removed)?;
     swept.held_up = held_up || budget.is_exceeded();
     Ok(swept)
 }

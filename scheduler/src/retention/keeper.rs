@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use archyard_model::BuildId;
-use tokio::sync::Mutex;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::budget::Why;
@@ -25,7 +25,7 @@ use crate::views::Views;
 /// Between two passes, at most.
 const EVERY: Duration = Duration::from_secs(10 * 60);
 /// And at least, however short the limits are.
-const EVERY_MIN: Duration = Duration::from_millis(50);
+const EVERY_MIN: Duration = Duration::from_secs(1);
 /// Contexts are looked through so often even where nothing seems to have changed.
 const THOROUGH_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
 /// A scheduler that lives for one build looks so often.
@@ -85,12 +85,14 @@ pub struct Retention {
     driver: Handle,
     data_dir: PathBuf,
     stopping: CancellationToken,
-    turn: Mutex<Turn>,
+    /// One pass at a time.
+    turn: Semaphore,
+    last: Mutex<Last>,
 }
 
 /// What the last pass left.
-#[derive(Debug, Default)]
-struct Turn {
+#[derive(Debug, Clone, Copy, Default)]
+struct Last {
     /// When contexts were looked through, since the start.
     thorough: Option<Duration>,
     /// Something past a limit could not go.
@@ -107,7 +109,7 @@ impl Retention {
     ) -> Result<Self, disk::Error> {
         let notes = Notes::open(data_dir)?;
         let data_dir = data_dir.to_owned();
-        Ok(Self { options, stores, notes, driver, data_dir, stopping, turn: Mutex::default() })
+        Ok(Self { options, stores, notes, driver, data_dir, stopping, turn: Semaphore::new(1), last: Mutex::default() })
     }
 
     /// Makes a pass from time to time, until the scheduler stops.
@@ -135,10 +137,10 @@ impl Retention {
     /// Removes what is past the limits.
     pub(crate) async fn sweep(self: Arc<Self>) -> Result<BTreeMap<Class, Freed>, Error> {
         let pace = Pace::gentle(self.stopping.clone());
-        self.pass(pace, |keeper, turn, found| {
+        self.pass(pace, |keeper, found| {
             let disk = keeper.disk()?;
             let mut classes = vec![Class::Records, Class::Logs, Class::Artifacts];
-            let contexts = keeper.settled().is_ok() && keeper.is_due(turn, disk)?;
+            let contexts = keeper.settled().is_ok() && keeper.is_due(disk)?;
             if contexts {
                 classes.push(Class::Contexts);
                 // Before the pass: what comes meanwhile is for the next one.
@@ -148,7 +150,8 @@ impl Retention {
             let (freed, held_up) =
                 found.pass(keeper, Reason::Limits(&keeper.options, disk))?.run(&classes)?;
             if contexts {
-                *turn = Turn { thorough: Some(began), held_up };
+                *keeper.last.lock().unwrap_or_else(PoisonError::into_inner) =
+                    Last { thorough: Some(began), held_up };
                 keeper.stores.blobs.forget_pins(found.since);
                 keeper.mark_swept();
             }
@@ -160,7 +163,7 @@ impl Retention {
     /// Removes what an operator asks for.
     pub(crate) async fn prune(self: Arc<Self>, prune: Prune) -> Result<BTreeMap<Class, Freed>, Error> {
         let pace = Pace::brisk(self.stopping.clone());
-        self.pass(pace, move |keeper, _, found| {
+        self.pass(pace, move |keeper, found| {
             if prune.classes.contains(&Class::Contexts) && !prune.dry_run {
                 keeper.settled()?;
             }
@@ -176,7 +179,7 @@ impl Retention {
     /// What is kept.
     pub(crate) async fn usage(self: Arc<Self>) -> Result<BTreeMap<Class, Usages>, Error> {
         let pace = Pace::brisk(self.stopping.clone());
-        self.pass(pace, |keeper, _, found| {
+        self.pass(pace, |keeper, found| {
             Ok(found.pass(keeper, Reason::Limits(&keeper.options, 0))?.usage()?)
         })
         .await
@@ -196,7 +199,7 @@ impl Retention {
         };
         let Limits { age, bytes, project_bytes } = limits;
         let at = note.at.strftime("%Y-%m-%d %H:%M:%S UTC");
-        let number = |bytes: Option<u64>| bytes.map_or_else(|| "any number of".to_owned(), |b| b.to_string());
+        let size = |bytes: Option<u64>| bytes.map_or_else(|| "as much as the disk has".to_owned(), sized);
         match note.why {
             Why::Age => {
                 let days = age.map_or_else(|| "some time".to_owned(), spoken);
@@ -205,12 +208,12 @@ impl Retention {
                 )
             }
             Why::Bytes => format!(
-                "retention removed it on {at}: {what} may occupy {} bytes in total ({flag}-size)",
-                number(bytes)
+                "retention removed it on {at}: {what} may occupy {} in total ({flag}-size)",
+                size(bytes)
             ),
             Why::ProjectBytes => format!(
-                "retention removed it on {at}: {what} of one project may occupy {} bytes ({flag}-project-size)",
-                number(project_bytes)
+                "retention removed it on {at}: {what} of one project may occupy {} ({flag}-project-size)",
+                size(project_bytes)
             ),
             Why::Asked => format!("it was removed on {at} by `archyard prune`"),
         }
@@ -220,9 +223,10 @@ impl Retention {
     async fn pass<T: Send + 'static>(
         self: Arc<Self>,
         pace: Pace,
-        work: impl FnOnce(&Self, &mut Turn, &mut Found) -> Result<T, Error> + Send + 'static,
+        work: impl FnOnce(&Self, &mut Found) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let mut turn = self.turn.lock().await;
+        // The semaphore is never closed.
+        let _turn = self.turn.acquire().await;
         let began = self.stores.blobs.clock().since_start();
         let since = began.saturating_sub(self.options.recent);
         // For whom something is kept, before the core is asked which of these it knows.
@@ -238,22 +242,16 @@ impl Retention {
             }
         }
         let mut found = Found { since, kept, active, pace };
-        let mut state = std::mem::take(&mut *turn);
         let keeper = Arc::clone(&self);
-        let (state, done) = blocking(move || {
-            let done = work(&keeper, &mut state, &mut found);
-            Ok((state, done))
-        })
-        .await?;
-        *turn = state;
-        done
+        blocking(move || work(&keeper, &mut found)).await
     }
 
     /// Whether contexts are to be looked through: something came, something is too old, or it was long ago.
-    fn is_due(&self, turn: &Turn, disk: u64) -> Result<bool, Error> {
+    fn is_due(&self, disk: u64) -> Result<bool, Error> {
         let blobs = &self.stores.blobs;
-        let Some(thorough) = turn.thorough else { return Ok(true) };
-        if turn.held_up || blobs.is_grown() || blobs.clock().since_start() >= thorough + THOROUGH_EVERY {
+        let Last { thorough, held_up } = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(thorough) = thorough else { return Ok(true) };
+        if held_up || blobs.is_grown() || blobs.clock().since_start() >= thorough + THOROUGH_EVERY {
             return Ok(true);
         }
         let Some(age) = self.options.of_contexts(disk).age else { return Ok(false) };
@@ -277,7 +275,7 @@ impl Retention {
         let ages =
             [self.options.of_contexts(disk), self.options.of_logs(disk), self.options.of_records(disk)];
         let shortest = ages.iter().filter_map(|limits| limits.age).min().unwrap_or(EVERY);
-        EVERY.min(shortest / 4).min(self.options.recent.max(EVERY_MIN)).max(EVERY_MIN)
+        EVERY.min(shortest / 4).max(EVERY_MIN)
     }
 
     /// The whole disk, and what is free of it.
@@ -343,6 +341,18 @@ fn spoken(duration: Duration) -> String {
     }
 }
 
+/// `64.0 GiB`: in the largest unit that is not more.
+fn sized(bytes: u64) -> String {
+    let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    match units.into_iter().find(|(_, shift)| bytes >> shift > 0) {
+        Some((unit, shift)) => {
+            let tenths = (u128::from(bytes) * 10) >> shift;
+            format!("{}.{} {unit}", tenths / 10, tenths % 10)
+        }
+        None => format!("{bytes} bytes"),
+    }
+}
+
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
@@ -352,5 +362,17 @@ async fn blocking<T: Send + 'static>(
             tracing::error!(%error, "a pass of retention ended unexpectedly");
             Err(Error::Stopped)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_and_sizes_are_spoken_as_an_operator_writes_them() {
+        let spoken = |seconds| spoken(Duration::from_secs(seconds));
+        assert_eq!([spoken(90), spoken(120), spoken(6 * 3600), spoken(30 * 86_400)], ["90 s", "2 min", "6 h", "30 d"]);
+        assert_eq!([sized(64 << 30), sized(1_500_000), sized(5)], ["64.0 GiB", "1.4 MiB", "5 bytes"]);
     }
 }
