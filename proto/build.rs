@@ -11,6 +11,7 @@ const FILES: &[&str] = &[
     "archyard/v1/worker.proto",
     "archyard/v1/farm.proto",
     "archyard/v1/artifact.proto",
+    "archyard/v1/disk.proto",
     "archyard/journal/v1/journal.proto",
 ];
 

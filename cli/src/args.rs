@@ -57,6 +57,10 @@ pub(crate) enum Command {
     Workers(commands::workers::Args),
     /// Let a worker finish what it runs and take no more
     Drain(commands::drain::Args),
+    /// Show what the scheduler keeps on its disk
+    Du(commands::du::Args),
+    /// Remove what no build needs from the scheduler's disk
+    Prune(commands::prune::Args),
     /// Run a scheduler and a worker in one process
     Up(commands::up::Args),
     /// Run a scheduler

@@ -5,9 +5,11 @@ pub(crate) mod cancel;
 pub(crate) mod cert;
 pub(crate) mod completions;
 pub(crate) mod drain;
+pub(crate) mod du;
 pub(crate) mod fetch;
 pub(crate) mod logs;
 pub(crate) mod promote;
+pub(crate) mod prune;
 pub(crate) mod ps;
 pub(crate) mod rerun;
 pub(crate) mod runner;
@@ -45,6 +47,8 @@ pub(crate) fn run(command: Command) -> Result<Exit> {
         Command::Fetch(args) => fetch::run(args),
         Command::Workers(args) => workers::run(&args),
         Command::Drain(args) => drain::run(&args),
+        Command::Du(args) => du::run(&args),
+        Command::Prune(args) => prune::run(&args),
         Command::Cert(args) => cert::run(args),
         Command::Version(args) => version::run(&args),
         Command::Completions(args) => completions::run(&args),

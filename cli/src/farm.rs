@@ -12,6 +12,7 @@ use archyard_proto::v1 as proto;
 use proto::artifact_service_client::ArtifactServiceClient;
 use proto::build_service_client::BuildServiceClient;
 use proto::context_service_client::ContextServiceClient;
+use proto::disk_service_client::DiskServiceClient;
 use proto::farm_service_client::FarmServiceClient;
 use tonic::transport::Channel;
 
@@ -67,6 +68,11 @@ impl Farm {
     /// What builds left for their clients.
     pub(crate) fn artifacts(&self) -> ArtifactServiceClient<Channel> {
         ArtifactServiceClient::new(self.channel.clone())
+    }
+
+    /// What the scheduler keeps.
+    pub(crate) fn disk(&self) -> DiskServiceClient<Channel> {
+        DiskServiceClient::new(self.channel.clone())
     }
 
     /// Workers.

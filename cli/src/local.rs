@@ -59,7 +59,8 @@ impl LocalFarm {
         let (folder, lock) = own_folder(&state)?;
         let socket = socket_folder(&state)?;
         let path = socket.path().join("s.sock");
-        let options = scheduler::Options { listen: vec![Listen::Unix(path.clone())], ..Default::default() };
+        let listen = vec![Listen::Unix(path.clone())];
+        let options = scheduler::Options { listen, alone: true, ..Default::default() };
         let stop = CancellationToken::new();
         let running = scheduler::start(options, folder.join("scheduler"), stop.clone()).await?;
         let scheduler = Role::start(stop, running.wait());

@@ -4,6 +4,7 @@
 //! Made from the messages themselves: what a newer scheduler says and this client has no word for is left out.
 
 mod image;
+mod kept;
 mod left;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use serde::{Serialize, Serializer};
 pub(crate) use image::Image;
 #[cfg(test)]
 pub(crate) use image::{ForeignFile, Inspection};
+pub(crate) use kept::{Pruned, Usage, kept_class};
 pub(crate) use left::Left;
 
 /// A line of `ps --json`.

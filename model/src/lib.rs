@@ -20,6 +20,7 @@ pub mod lock;
 pub mod plan;
 pub mod platform;
 pub mod reference;
+pub mod sparse;
 pub mod worker;
 
 pub use annotation::{Annotation, AnnotationLevel};

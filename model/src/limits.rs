@@ -90,6 +90,30 @@ pub const DISK_SPARE_BYTES: u64 = 16 * 1024 * 1024;
 /// How long it is kept after its build has ended, when the client does not say that it has it.
 pub const ARTIFACTS_KEPT: Duration = Duration::from_secs(6 * 60 * 60);
 
+// --- what a scheduler keeps ---
+/// What a build that ended within this time needs is not removed, nor what a client uploaded or was told of.
+pub const RECENT: Duration = Duration::from_secs(60 * 60);
+/// How long a context is kept after its last use.
+pub const CONTEXTS_KEPT: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+/// All contexts, in bytes on the disk, and at most this part of the disk.
+pub const CONTEXTS_KEPT_BYTES: u64 = 256 * 1024 * 1024 * 1024;
+/// See [`CONTEXTS_KEPT_BYTES`].
+pub const CONTEXTS_KEPT_DISK_PART: u64 = 5;
+/// How long a log is kept after its build's end.
+pub const LOGS_KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// All logs, in bytes on the disk, and at most this part of the disk.
+pub const LOGS_KEPT_BYTES: u64 = 64 * 1024 * 1024 * 1024;
+/// See [`LOGS_KEPT_BYTES`].
+pub const LOGS_KEPT_DISK_PART: u64 = 10;
+/// How long a record is kept after its build's end; its log goes with it.
+pub const RECORDS_KEPT: Duration = Duration::from_secs(180 * 24 * 60 * 60);
+/// All records, in bytes on the disk, and at most this part of the disk.
+pub const RECORDS_KEPT_BYTES: u64 = 8 * 1024 * 1024 * 1024;
+/// See [`RECORDS_KEPT_BYTES`].
+pub const RECORDS_KEPT_DISK_PART: u64 = 50;
+/// Builds whose log or record was removed, of which the farm remembers when and why.
+pub const REMOVED_REMEMBERED: usize = 65_536;
+
 // --- contexts and blobs ---
 /// Entries of a context: files, directories and links.
 pub const CONTEXT_ENTRIES: usize = 1_000_000;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use archyard_model::{Invalid, limits};
 
-use crate::artifacts;
+use crate::{artifacts, retention};
 
 /// All settings of a scheduler.
 #[derive(Debug, Clone)]
@@ -23,6 +23,8 @@ pub struct Config {
     pub insecure_registries: Vec<String>,
     /// How much of what workers leave for clients is kept, and how long.
     pub artifacts: artifacts::Options,
+    /// How much of everything else is kept, and how long.
+    pub retention: retention::Options,
     /// Times that tests shorten.
     pub times: Times,
 }
@@ -101,6 +103,7 @@ impl Config {
             tls: None,
             insecure_registries: Vec::new(),
             artifacts: artifacts::Options::default(),
+            retention: retention::Options::default(),
             times: Times::default(),
         }
     }
@@ -126,6 +129,7 @@ impl Config {
                 ));
             }
         }
+        self.retention.check()?;
         if self.times.heartbeat.is_zero() || self.times.heartbeat * 2 > self.times.lease {
             return Err(Invalid::new(
                 "--lease",

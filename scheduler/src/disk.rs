@@ -36,6 +36,12 @@ pub fn free_bytes(path: &Path) -> io::Result<u64> {
     Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
+/// How large the disk of `path` is, in bytes.
+pub fn all_bytes(path: &Path) -> io::Result<u64> {
+    let disk = rustix::fs::statvfs(path)?;
+    Ok(disk.f_blocks.saturating_mul(disk.f_frsize))
+}
+
 /// Creates a folder and those above it.
 pub fn create_dir(data_dir: &Path, path: &Path) -> Result<(), Error> {
     std::fs::create_dir_all(path).map_err(|source| Error::at(data_dir, path, source))

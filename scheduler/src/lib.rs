@@ -1,12 +1,13 @@
 //! The scheduler: it accepts builds, hands their jobs to workers, and publishes what they made.
 //!
 //! `core` decides, `driver` makes decisions durable and releases them, `journal` keeps them. Around these: `blobs`,
-//! `artifacts`, `spools` and `views` keep what is too big for the journal, `lock` and `publish` speak to registries, `api` is
-//! what clients and workers see. Arrows point inwards: `core` knows nothing of the rest.
+//! `artifacts`, `spools` and `views` keep what is too big for the journal and `retention` bounds them, `lock` and `publish`
+//! speak to registries, `api` is what clients and workers see. Arrows point inwards: `core` knows nothing of the rest.
 
 pub mod api;
 pub mod artifacts;
 pub mod blobs;
+mod clock;
 pub mod config;
 pub mod core;
 pub mod credentials;
@@ -15,8 +16,10 @@ pub mod driver;
 mod error;
 pub mod journal;
 pub mod lock;
+mod pace;
 pub mod publish;
 pub mod registry;
+pub mod retention;
 mod scheduler;
 mod server;
 mod shell;

@@ -18,6 +18,7 @@ use crate::driver;
 use crate::error::Error;
 use crate::lock::Ahead;
 use crate::registry::Registries;
+use crate::retention::{Retention, Stores};
 use crate::server::Listener;
 use crate::shell::{Effects, Hands};
 use crate::spools::Spools;
@@ -107,12 +108,23 @@ impl Scheduler {
         let sweep =
             artifacts::sweep(Arc::clone(&artifacts), handle.clone(), Arc::clone(&views), stopping.clone());
         tasks.spawn(sweep);
+        let stores = Stores {
+            blobs: Arc::clone(&blobs),
+            artifacts: Arc::clone(&artifacts),
+            spools: Arc::clone(&spools),
+            views: Arc::clone(&views),
+        };
+        let retention =
+            Retention::open(data_dir, config.retention, stores, handle.clone(), stopping.clone())?;
+        let retention = Arc::new(retention);
+        tasks.spawn(Arc::clone(&retention).keep());
         let shared = Shared {
             driver: handle.clone(),
             blobs,
             artifacts,
             spools,
             views,
+            retention,
             credentials,
             registries,
             ahead,

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::commands::cert::Role;
 use crate::exit::Refusal;
 use crate::paths;
+use crate::roles::retention;
 
 /// A scheduler's flags.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -39,6 +40,11 @@ pub(crate) struct Options {
     /// How long after a build's end, as in 6h [default: 6h]
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub(crate) artifacts_kept: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) retention: retention::Flags,
+    /// The scheduler serves nobody but this process.
+    #[arg(skip)]
+    pub(crate) alone: bool,
 }
 
 impl Options {
@@ -53,6 +59,8 @@ impl Options {
         if let Some(kept) = self.artifacts_kept {
             config.artifacts.kept = kept;
         }
+        config.retention = self.retention.into_options();
+        config.retention.alone = self.alone;
         if let Some(lease) = self.lease {
             config.times.lease = lease;
             // A heartbeat or two may be late.

@@ -14,7 +14,7 @@ use tonic::{Request, Response, Status, Streaming, async_trait};
 use super::Shared;
 use super::builds::build_id;
 use super::fate::Fate;
-use super::status::{IntoStatus, no_build, stopping};
+use super::status::{IntoStatus, stopping};
 use crate::artifacts::Upload;
 use crate::{blobs, disk};
 
@@ -86,7 +86,7 @@ impl ArtifactService for Shared {
         let message = request.into_inner();
         let build = build_id(&message.build_id)?;
         let blob: Blake3 = message.blob.parse().map_err(|error: Invalid| error.of("blob").into_status())?;
-        let record = self.record(build).await?.ok_or_else(|| no_build(build))?;
+        let record = self.record(build).await?.ok_or_else(|| self.no_build(build))?;
         let mut left =
             record.jobs.iter().filter_map(|job| job.result.as_ref()).flat_map(|image| &image.artifacts);
         if !left.any(|artifact| artifact.blob == message.blob) {
@@ -125,7 +125,7 @@ impl ArtifactService for Shared {
         request: Request<proto::ReleaseArtifactsRequest>,
     ) -> Result<Response<proto::ReleaseArtifactsResponse>, Status> {
         let build = build_id(&request.get_ref().build_id)?;
-        let record = self.record(build).await?.ok_or_else(|| no_build(build))?;
+        let record = self.record(build).await?.ok_or_else(|| self.no_build(build))?;
         if !build_state_from_proto(record.state()).is_ok_and(BuildState::is_terminal) {
             let text = format!("build {build} has not ended; what it leaves is kept until then");
             return Err(Status::failed_precondition(text));

@@ -14,9 +14,10 @@ use proto::build_service_server::BuildService;
 use tonic::{Request, Response, Status, async_trait};
 
 use super::shared::caller;
-use super::status::{IntoStatus, no_build, stopping};
+use super::status::{IntoStatus, stopping};
 use super::stream::Stream;
 use super::{Shared, carry, list, logs, watch};
+use crate::blobs::Claim;
 use crate::core::Refusal;
 use crate::credentials::Set;
 use crate::driver::{self, NewBuild, Submitted};
@@ -38,10 +39,10 @@ impl BuildService for Shared {
         let message = request.into_inner();
         let (mut build, set) = read_submission(principal, message).map_err(IntoStatus::into_status)?;
         let (blobs, plan) = (Arc::clone(&self.blobs), Arc::clone(&build.plan));
-        self.blocking(move || blobs.check_plan(&plan)).await?;
+        let source = self.blocking(move || blobs.claim_plan(&plan)).await?;
         self.resolve_ahead(&build.plan);
         build.lock = self.ahead.lock_within(&build.plan, AHEAD).await;
-        accept(self, build, set).await
+        accept(self, build, set, Some(source)).await
     }
 
     async fn get_build(
@@ -49,7 +50,7 @@ impl BuildService for Shared {
         request: Request<proto::GetBuildRequest>,
     ) -> Result<Response<proto::GetBuildResponse>, Status> {
         let id = build_id(&request.get_ref().build_id)?;
-        let build = self.record(id).await?.ok_or_else(|| no_build(id))?;
+        let build = self.record(id).await?.ok_or_else(|| self.no_build(id))?;
         let artifacts = Arc::clone(&self.artifacts);
         let artifacts_kept = self.blocking(move || Ok::<_, Status>(artifacts.keeps(id))).await?;
         let ended = time_from_proto("ended_at", build.ended_at).ok().filter(|_| artifacts_kept);
@@ -136,7 +137,8 @@ impl BuildService for Shared {
             return Err(Invalid::new("context.partial", true, problem).into_status());
         }
         let (blobs, whole) = (Arc::clone(&self.blobs), context.clone());
-        self.blocking(move || blobs.check_context(&whole)).await?;
+        // Held until the build is known to need it.
+        let _source = self.blocking(move || blobs.claim_context(&whole)).await?;
         match self.driver.supply_context(id, context).await {
             Ok(()) => Ok(Response::new(proto::SupplyContextResponse {})),
             Err(driver::Error::Refused(Refusal::UnknownBuild(_))) => Err(self.too_late(id).await?),
@@ -184,7 +186,7 @@ impl Shared {
     async fn too_late(&self, id: BuildId) -> Result<Status, Status> {
         let views = Arc::clone(&self.views);
         let record = self.blocking(move || views.record(id)).await?;
-        let Some(record) = record else { return Ok(no_build(id)) };
+        let Some(record) = record else { return Ok(self.no_build(id)) };
         let state = archyard_model::convert::build_state_from_proto(record.state());
         let state = state.map_or_else(|_| "over".to_owned(), |state| state.to_string());
         Ok(Status::failed_precondition(format!("build {id} is {state}; nothing more can be done to it")))
@@ -213,15 +215,21 @@ fn read_submission(
     Ok((NewBuild { request_id, principal, plan, pool: Pool::Trusted, heritage: None, lock: None }, set))
 }
 
-/// Hands a build in, in a task of its own: a client that leaves must not part a build from its credentials.
+/// Hands a build in, in a task of its own: a client that leaves must not part a build from its credentials. Nothing of
+/// its source is removed before the core knows the build.
 pub(super) async fn accept(
     shared: &Shared,
     build: NewBuild,
     set: Set,
+    source: Option<Claim>,
 ) -> Result<Response<proto::SubmitBuildResponse>, Status> {
     let submitting = {
         let shared = shared.clone();
-        shared.tasks.clone().spawn(async move { submit(&shared, build, set).await })
+        shared.tasks.clone().spawn(async move {
+            let submitted = submit(&shared, build, set).await;
+            drop(source);
+            submitted
+        })
     };
     let submitted = submitting.await.map_err(|_| stopping())?.map_err(IntoStatus::into_status)?;
     tracing::info!(build = %submitted.build, existing = submitted.existing, "build accepted");

@@ -15,7 +15,7 @@ use tonic::{Response, Status};
 
 use super::Shared;
 use super::builds::{accept, build_id};
-use super::status::{IntoStatus, no_build};
+use super::status::IntoStatus;
 use crate::blobs;
 use crate::core::Heritage;
 use crate::credentials::Set;
@@ -39,9 +39,10 @@ pub(super) async fn rerun(
     let carried: Vec<Blake3> =
         heritage.jobs.values().flat_map(|job| blobs_of(&job.image.artifacts)).collect();
     let plan = Arc::new(record.plan);
-    if heritage.jobs.len() < plan.platforms.len() {
-        check_context(shared, id, &plan).await?;
-    }
+    let source = match heritage.jobs.len() < plan.platforms.len() {
+        true => Some(claim_context(shared, id, &plan).await?),
+        false => None,
+    };
     let build = NewBuild {
         request_id,
         principal,
@@ -50,7 +51,7 @@ pub(super) async fn rerun(
         heritage: Some(Arc::new(heritage)),
         lock: None,
     };
-    let accepted = accept(shared, build, set).await?;
+    let accepted = accept(shared, build, set, source).await?;
     hold(shared, &accepted.get_ref().build_id, carried).await?;
     Ok(accepted)
 }
@@ -79,12 +80,12 @@ pub(super) async fn promote(
     let heritage = Some(Arc::new(heritage));
     let build =
         NewBuild { request_id, principal, plan: Arc::new(plan), pool: Pool::Trusted, heritage, lock: None };
-    accept(shared, build, set).await
+    accept(shared, build, set, None).await
 }
 
 /// What is known of the build that another one is to start from.
 async fn origin(shared: &Shared, id: BuildId) -> Result<BuildRecord, Status> {
-    let record = shared.record(id).await?.ok_or_else(|| no_build(id))?;
+    let record = shared.record(id).await?.ok_or_else(|| shared.no_build(id))?;
     record_from_proto(record).map_err(|error| {
         Status::failed_precondition(format!(
             "build {id} was recorded by a version that knew other rules ({error}); `archyard build` starts anew"
@@ -92,14 +93,15 @@ async fn origin(shared: &Shared, id: BuildId) -> Result<BuildRecord, Status> {
     })
 }
 
-/// Whether the scheduler still has what the jobs that are built again will ask for.
-async fn check_context(shared: &Shared, id: BuildId, plan: &Arc<Plan>) -> Result<(), Status> {
+/// Claims what the jobs that are built again will ask for, if the scheduler still has it.
+async fn claim_context(shared: &Shared, id: BuildId, plan: &Arc<Plan>) -> Result<blobs::Claim, Status> {
     let (blobs, plan) = (Arc::clone(&shared.blobs), Arc::clone(plan));
-    let checked = tokio::task::spawn_blocking(move || blobs.check_plan(&plan)).await;
+    let checked = tokio::task::spawn_blocking(move || blobs.claim_plan(&plan)).await;
     match checked.map_err(|_| super::status::stopping())? {
         Err(blobs::Error::Missing { first, count }) => Err(Status::failed_precondition(format!(
             "build {id} cannot be built again: {count} files of its context are not here any more, the first is \
-             {first}; `archyard build` starts anew"
+             {first}; retention removes contexts that were not used for a while: start a new build with \
+             `archyard build`"
         ))),
         checked => checked.map_err(IntoStatus::into_status),
     }

@@ -11,7 +11,7 @@ use tonic::Status;
 use super::Shared;
 use super::builds::build_id;
 use super::fate::Fate;
-use super::status::{IntoStatus, no_build};
+use super::status::IntoStatus;
 use super::stream::{Gone, Sink, Stop, Stream, fed_by};
 use crate::spools::{Progress, Spool};
 
@@ -57,6 +57,8 @@ pub(super) async fn read(
             "job {job} has no attempt {token}; `archyard show {build}` lists them"
         )));
     }
+    let checking = shared.clone();
+    shared.blocking(move || checking.check_log(build)).await?;
     let (shared_, follow) = (shared.clone(), message.follow);
     Ok(fed_by(shared, DEPTH, |sink| async move {
         let reading = Reading { shared: shared_, job, only, follow, sink };
@@ -69,7 +71,7 @@ pub(super) async fn read(
 }
 
 async fn attempts(shared: &Shared, job: JobId) -> Result<Attempts, Status> {
-    let record = shared.record(job.build).await?.ok_or_else(|| no_build(job.build))?;
+    let record = shared.record(job.build).await?.ok_or_else(|| shared.no_build(job.build))?;
     let found = record.jobs.iter().find(|found| found.index == u32::from(job.index)).ok_or_else(|| {
         let problem = format!("the build has {} jobs, counted from 0", record.jobs.len());
         Invalid::new("job_index", job.index, problem).into_status()
@@ -121,6 +123,8 @@ impl Reading {
                 Fate::Ended(length) if offset >= length => return Ok(()),
                 Fate::Ended(length) => {
                     if !within(REST_PATIENCE, grows.changed()).await {
+                        let (checking, build) = (self.shared.clone(), attempt.job.build);
+                        self.shared.blocking(move || checking.check_log(build)).await?;
                         return Err(Status::data_loss(format!(
                             "the log of attempt {attempt} has {length} bytes and only {offset} arrived: its worker is gone"
                         ))

@@ -8,6 +8,7 @@ mod builds;
 mod carry;
 mod contexts;
 mod control;
+mod disk;
 mod farm;
 mod fate;
 mod layers;

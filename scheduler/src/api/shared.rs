@@ -3,18 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use archyard_model::Principal;
+use archyard_model::{BuildId, Principal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Status};
 
-use super::status::IntoStatus;
+use super::status::{IntoStatus, no_build};
 use crate::artifacts::Artifacts;
 use crate::blobs;
 use crate::credentials::Credentials;
 use crate::driver::Handle;
 use crate::lock::Ahead;
 use crate::registry::Registries;
+use crate::retention::{Retention, What};
 use crate::spools::Spools;
 use crate::views::Views;
 
@@ -31,6 +32,8 @@ pub struct Shared {
     pub spools: Arc<Spools>,
     /// Ended builds.
     pub views: Arc<Views>,
+    /// What was removed, and why.
+    pub retention: Arc<Retention>,
     /// Credentials, in memory.
     pub credentials: Arc<Credentials>,
     /// The farm's ways to registries.
@@ -65,6 +68,30 @@ impl Shared {
                 tracing::error!(%error, "a request's work ended unexpectedly");
                 Err(Status::internal("the scheduler failed on this request; its log has the details"))
             }
+        }
+    }
+}
+
+impl Shared {
+    /// For a build that neither the core nor the records know: it never was, or retention removed it.
+    pub(super) fn no_build(&self, build: BuildId) -> Status {
+        match self.retention.removed(build).filter(|note| note.what == What::Record) {
+            Some(note) => Status::not_found(format!(
+                "the record of build {build} is not kept any more: {}",
+                self.retention.explain(note)
+            )),
+            None => no_build(build),
+        }
+    }
+
+    /// Refuses to read a log that retention removed.
+    pub(super) fn check_log(&self, build: BuildId) -> Result<(), Status> {
+        match self.retention.removed(build) {
+            Some(note) if !self.spools.has(build) => Err(Status::not_found(format!(
+                "the log of build {build} is not kept any more: {}",
+                self.retention.explain(note)
+            ))),
+            _ => Ok(()),
         }
     }
 }

@@ -80,7 +80,8 @@ impl Receiving {
 
     async fn open(&mut self, attempt: AttemptId) -> Result<(), Stop> {
         let fate = self.shared.fate(attempt).await?;
-        if matches!(fate, Fate::Unknown | Fate::Lost) {
+        let removed = self.shared.retention.removed(attempt.job.build).is_some();
+        if removed || matches!(fate, Fate::Unknown | Fate::Lost) {
             self.open.remove(&attempt);
             return Ok(self.acknowledge(attempt, 0, true).await?);
         }

@@ -9,7 +9,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::core::Refusal;
 use crate::core::heritage::Unfit;
-use crate::{artifacts, blobs, disk, driver, spools, views};
+use crate::{artifacts, blobs, disk, driver, retention, spools, views};
 
 /// An error that a caller can be told.
 pub(super) trait IntoStatus {
@@ -110,6 +110,18 @@ impl IntoStatus for artifacts::Error {
             Self::Blobs(blobs::Error::Disk(disk::Error::Full(_))) => no_room("disk_full"),
             Self::Blobs(error) => error.into_status(),
             Self::Raced => Status::unavailable(message),
+        }
+    }
+}
+
+impl IntoStatus for retention::Error {
+    fn into_status(self) -> Status {
+        let message = self.to_string();
+        match self {
+            Self::Disk(error) => error.into_status(),
+            Self::Driver(error) => error.into_status(),
+            Self::Stopped => Status::unavailable(message),
+            Self::Settling { .. } => Status::failed_precondition(message),
         }
     }
 }

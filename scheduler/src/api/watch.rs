@@ -8,7 +8,7 @@ use archyard_proto::v1 as proto;
 use tonic::Status;
 
 use super::Shared;
-use super::status::{IntoStatus, no_build};
+use super::status::IntoStatus;
 use super::stream::{Gone, Sink, Stream, fed_by};
 use crate::driver::Events;
 
@@ -41,7 +41,7 @@ async fn next(shared: &Shared, build: BuildId, after: u64) -> Result<Source, Sta
     let views = Arc::clone(&shared.views);
     match shared.blocking(move || views.events(build, after)).await? {
         Some(events) => Ok(Source::Ended(events)),
-        None => Err(no_build(build)),
+        None => Err(shared.no_build(build)),
     }
 }
 

@@ -142,6 +142,22 @@ impl Artifacts {
         list().map_err(|source| self.wrong(&self.builds, source))
     }
 
+    /// What is kept for a build, in bytes; what other builds need too counts in full.
+    pub(crate) fn bytes_of(&self, build: BuildId) -> Result<u64, disk::Error> {
+        let folder = self.folder(build);
+        let sum = || {
+            let mut bytes = 0;
+            for entry in fs::read_dir(&folder)? {
+                bytes += entry?.metadata()?.len();
+            }
+            io::Result::Ok(bytes)
+        };
+        match sum() {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(0),
+            bytes => bytes.map_err(|source| self.wrong(&folder, source)),
+        }
+    }
+
     /// Bytes that are kept now.
     pub fn kept_bytes(&self) -> u64 {
         self.lock().kept

@@ -1,10 +1,11 @@
 //! One upload: parts come in, blobs are hashed and staged, and at the end all of them appear.
 
 use std::fs::File;
-use std::io::Write as _;
+use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use archyard_model::sparse::{Run, runs};
 use archyard_model::{Blake3, Invalid, limits};
 use archyard_proto::v1 as proto;
 
@@ -48,7 +49,16 @@ struct Open {
     head: Vec<u8>,
     hasher: blake3::Hasher,
     /// None: it is here already, and is only checked.
-    file: Option<(File, PathBuf)>,
+    file: Option<Writing>,
+}
+
+/// A new blob's file.
+#[derive(Debug)]
+struct Writing {
+    file: File,
+    path: PathBuf,
+    /// Its length by what was written to it: zeros are skipped.
+    length: u64,
 }
 
 impl Ingest {
@@ -108,16 +118,15 @@ impl Ingest {
             )
             .into());
         }
-        let file = self.stage(digest, size)?;
+        let file = self.stage(digest)?;
         Ok(Open { digest, size, received: 0, head: Vec::new(), hasher: blake3::Hasher::new(), file })
     }
 
     /// The file a new blob is written to; none if it is here, or staged, already.
-    fn stage(&mut self, digest: Blake3, size: u64) -> Result<Option<(File, PathBuf)>, Error> {
-        if self.store.has(digest) {
+    fn stage(&mut self, digest: Blake3) -> Result<Option<Writing>, Error> {
+        if self.store.missing(&[digest]).is_empty() {
             return Ok(None);
         }
-        self.store.spare(size)?;
         let folder = match &self.folder {
             Some(folder) => folder.path(),
             None => {
@@ -128,7 +137,7 @@ impl Ingest {
         };
         let path = folder.join(digest.hex());
         match File::create_new(&path) {
-            Ok(file) => Ok(Some((file, path))),
+            Ok(file) => Ok(Some(Writing { file, path, length: 0 })),
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(None),
             Err(source) => Err(self.store.wrong(&path, source).into()),
         }
@@ -152,7 +161,8 @@ impl Ingest {
             )
             .into());
         }
-        if open.file.is_some() {
+        if let Some(writing) = &open.file {
+            writing.end(&self.store, open.size)?;
             let manifest = self.store.holds == Holds::Contexts
                 && open.head.starts_with(&super::manifest::HEAD)
                 && open.size <= limits::CONTEXT_MANIFEST_BYTES;
@@ -194,11 +204,11 @@ impl Ingest {
 
 impl Open {
     fn take(&mut self, store: &Store, data: &[u8]) -> Result<(), Error> {
-        self.received = self.received.saturating_add(data.len() as u64);
-        if self.received > self.size {
+        let received = self.received.saturating_add(data.len() as u64);
+        if received > self.size {
             return Err(Invalid::new(
                 "parts.data",
-                format!("{} bytes", self.received),
+                format!("{received} bytes"),
                 format!("{} was announced with {} bytes", self.digest, self.size),
             )
             .into());
@@ -208,9 +218,33 @@ impl Open {
             self.head.extend_from_slice(&data[..wanted.min(data.len())]);
         }
         self.hasher.update(data);
-        if let Some((file, path)) = &mut self.file {
-            file.write_all(data).map_err(|source| store.wrong(path, source))?;
+        if let Some(writing) = &mut self.file {
+            writing.write(store, self.received, data)?;
+        }
+        self.received = received;
+        Ok(())
+    }
+}
+
+impl Writing {
+    /// Writes what belongs at `offset`; zeros become holes, and need no room on the disk.
+    fn write(&mut self, store: &Store, mut offset: u64, data: &[u8]) -> Result<(), disk::Error> {
+        for run in runs(offset, data) {
+            if let Run::Data(data) = run {
+                store.spare(data.len() as u64)?;
+                self.file.write_all_at(data, offset).map_err(|source| store.wrong(&self.path, source))?;
+                self.length = offset + data.len() as u64;
+            }
+            offset += run.bytes() as u64;
         }
         Ok(())
+    }
+
+    /// Gives the file its length, where it ends in a hole.
+    fn end(&self, store: &Store, size: u64) -> Result<(), disk::Error> {
+        if self.length == size {
+            return Ok(());
+        }
+        self.file.set_len(size).map_err(|source| store.wrong(&self.path, source))
     }
 }

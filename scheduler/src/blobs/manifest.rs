@@ -1,11 +1,13 @@
 //! Contexts: a manifest is here only with every file it names.
 
+use std::fs::File;
 use std::path::Path;
+use std::sync::Arc;
 
 use archyard_model::context::VERSION;
-use archyard_model::{Blake3, ContextManifest, ContextRef, EntryKind, Invalid, Plan, limits};
+use archyard_model::{Blake3, ContextEntry, ContextManifest, ContextRef, EntryKind, Invalid, Plan, limits};
 
-use super::{Error, Store};
+use super::{Claim, Error, Store};
 use crate::disk;
 
 /// How every manifest begins: with its version. A user's own file may begin so too: then it is decoded, and found not
@@ -14,8 +16,24 @@ use crate::disk;
 pub(super) const HEAD: [u8; 2] = [0x08, VERSION as u8];
 
 impl Store {
-    /// Whether everything is here that a plan's build will ask for. FAILED_PRECONDITION names what is not.
-    pub fn check_plan(&self, plan: &Plan) -> Result<(), Error> {
+    /// Whether everything is here that a plan's build will ask for. FAILED_PRECONDITION names what is not. Nothing of
+    /// it is removed while the claim is held: keep it until the build is known to the core.
+    pub fn claim_plan(self: &Arc<Self>, plan: &Plan) -> Result<Claim, Error> {
+        let claim = Claim::new(self, vec![plan.context.manifest_digest, plan.dockerfile]);
+        self.check_plan(plan)?;
+        self.mark_used(plan.context.manifest_digest);
+        Ok(claim.keep())
+    }
+
+    /// The same for a context that takes the place of a plan's part of it.
+    pub fn claim_context(self: &Arc<Self>, context: &ContextRef) -> Result<Claim, Error> {
+        let claim = Claim::new(self, vec![context.manifest_digest]);
+        self.check_context(context)?;
+        self.mark_used(context.manifest_digest);
+        Ok(claim.keep())
+    }
+
+    fn check_plan(&self, plan: &Plan) -> Result<(), Error> {
         self.check_context(&plan.context)?;
         let (_, size) = self.open_blob(plan.dockerfile).map_err(|error| match error {
             Error::NotFound(first) => Error::Missing { first, count: 1 },
@@ -33,7 +51,7 @@ impl Store {
     }
 
     /// Whether a context and all its files are here. Looked through once; from then on one small file says so.
-    pub fn check_context(&self, context: &ContextRef) -> Result<(), Error> {
+    fn check_context(&self, context: &ContextRef) -> Result<(), Error> {
         let found = match self.read_verified(context.manifest_digest) {
             Some(found) => found,
             None => self.look_through(context.manifest_digest)?,
@@ -99,16 +117,13 @@ impl Store {
         Ok(())
     }
 
-    /// The first file that is not here, and how many are not.
+    /// The first file that is not here, and how many are not. Those that are here are pinned: a manifest that was found
+    /// to have no gaps has none when it gets its name.
     fn gaps(&self, manifest: &ContextManifest) -> Option<(Blake3, usize)> {
-        let mut seen = std::collections::HashSet::new();
-        let mut missing = manifest.entries().iter().filter_map(|entry| match entry.kind {
-            EntryKind::File { digest, .. } => {
-                (seen.insert(digest) && !self.has_bytes(digest)).then_some(digest)
-            }
-            _ => None,
-        });
-        let first = missing.next()?;
+        let files = files(manifest);
+        let present = self.present(&files, |digest| self.has_bytes(digest));
+        let mut missing = files.into_iter().zip(present).filter(|(_, present)| !present);
+        let (first, _) = missing.next()?;
         Some((first, 1 + missing.count()))
     }
 
@@ -129,15 +144,36 @@ impl Store {
         words.next().is_none().then_some(found)
     }
 
+    /// Notes that a context is used now: those that were used longest ago go first.
+    fn mark_used(&self, manifest_digest: Blake3) {
+        let path = self.verified(manifest_digest);
+        let now = self.pins.clock().now();
+        if let Err(error) = File::open(&path).and_then(|marker| marker.set_modified(now)) {
+            tracing::debug!(manifest = %manifest_digest, %error, "a context's last use is not noted");
+        }
+    }
+
     /// Not synced: a marker that is lost costs another look, and one that is cut does not parse.
     fn write_verified(&self, found: &ContextRef) -> Result<(), disk::Error> {
         let path = self.verified(found.manifest_digest);
         let text = format!("{} {} {} {}\n", found.digest, found.files, found.total_bytes, found.partial);
-        std::fs::write(&path, text).map_err(|source| self.wrong(&path, source))
+        std::fs::write(&path, text).map_err(|source| self.wrong(&path, source))?;
+        self.mark_used(found.manifest_digest);
+        Ok(())
     }
 }
 
-fn remove_if_there(path: &Path) -> std::io::Result<()> {
+/// The files that a manifest names, each once.
+pub(super) fn files(manifest: &ContextManifest) -> Vec<Blake3> {
+    let mut seen = std::collections::HashSet::new();
+    let digest = |entry: &ContextEntry| match entry.kind {
+        EntryKind::File { digest, .. } => seen.insert(digest).then_some(digest),
+        _ => None,
+    };
+    manifest.entries().iter().filter_map(digest).collect()
+}
+
+pub(super) fn remove_if_there(path: &Path) -> std::io::Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),

@@ -5,15 +5,21 @@
 //! every file it names is here: whoever finds it need not ask for them. All calls block; services run them on the
 //! blocking pool, one message at a time, so that no transfer is ever held whole in memory.
 
+mod claim;
 mod error;
 mod ingest;
 mod manifest;
+mod pins;
 mod read;
+mod retain;
 mod store;
 #[cfg(test)]
 mod tests;
 
+pub use claim::Claim;
 pub use error::Error;
 pub use ingest::{Ingest, Stored};
+pub(crate) use pins::key;
 pub use read::Reader;
+pub(crate) use retain::{Context, Cut, Removed};
 pub use store::{Holds, Store};

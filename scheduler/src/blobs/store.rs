@@ -4,15 +4,18 @@
 //! blobs/ab/cdef...     a blob, by the digits of its digest
 //! blobs/partial/...    a manifest some of whose files are not here yet
 //! blobs/verified/...   a manifest was looked through and all its files were here; a cache, safe to remove
-//! blobs/incoming/...   uploads under way; emptied at the start
+//! blobs/incoming/...   uploads under way, and what is being removed; emptied at the start
 //! ```
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use archyard_model::{Blake3, limits};
 
 use super::Error;
+use super::pins::Pins;
+use crate::clock::Clock;
 use crate::disk;
 
 /// With fewer files than this each is synced by itself: syncing the whole file system would wait for what others write.
@@ -43,6 +46,9 @@ pub struct Store {
     data_dir: PathBuf,
     root: PathBuf,
     pub(super) holds: Holds,
+    pub(super) pins: Pins,
+    /// Something came since somebody looked.
+    grown: AtomicBool,
 }
 
 impl Store {
@@ -53,7 +59,23 @@ impl Store {
 
     /// Opens a store in another folder below the data folder.
     pub fn open_at(data_dir: &Path, root: PathBuf, holds: Holds) -> Result<Self, disk::Error> {
-        let store = Self { data_dir: data_dir.to_owned(), root, holds };
+        Self::open_by(data_dir, root, holds, Clock::system())
+    }
+
+    /// The same, by a clock of the caller's.
+    pub(crate) fn open_by(
+        data_dir: &Path,
+        root: PathBuf,
+        holds: Holds,
+        clock: Clock,
+    ) -> Result<Self, disk::Error> {
+        let store = Self {
+            data_dir: data_dir.to_owned(),
+            root,
+            holds,
+            pins: Pins::new(clock),
+            grown: AtomicBool::new(true),
+        };
         let incoming = store.incoming();
         if incoming.exists() {
             std::fs::remove_dir_all(&incoming).map_err(|source| store.wrong(&incoming, source))?;
@@ -68,10 +90,22 @@ impl Store {
         Ok(store)
     }
 
-    /// Those of `digests` that are not here, each once, in order.
+    /// Those of `digests` that are not here, each once, in order. A context's blobs that are here are pinned: whoever
+    /// asks is about to submit.
     pub fn missing(&self, digests: &[Blake3]) -> Vec<Blake3> {
         let mut seen = std::collections::HashSet::with_capacity(digests.len());
-        digests.iter().copied().filter(|digest| seen.insert(*digest) && !self.has(*digest)).collect()
+        let asked: Vec<Blake3> = digests.iter().copied().filter(|digest| seen.insert(*digest)).collect();
+        let present = self.present(&asked, |digest| self.has(digest));
+        asked.into_iter().zip(present).filter(|(_, present)| !present).map(|(digest, _)| digest).collect()
+    }
+
+    /// Which of `digests` are here by `exists`, in order; a context's are pinned from now on.
+    pub(super) fn present(&self, digests: &[Blake3], exists: impl Fn(Blake3) -> bool) -> Vec<bool> {
+        match self.holds {
+            Holds::Contexts => self.pins.present(digests, exists),
+            // Links of builds hold artifacts.
+            Holds::Artifacts => digests.iter().map(|digest| exists(*digest)).collect(),
+        }
     }
 
     /// Whether a blob is here; a manifest is only with all that it names.
@@ -117,6 +151,11 @@ impl Store {
     /// Moves a synced file under a blob's name. Durable after [`sync_names`](Self::sync_names).
     pub(super) fn place(&self, from: &Path, digest: Blake3) -> Result<(), disk::Error> {
         let to = self.path(digest);
+        if self.holds == Holds::Contexts {
+            // Before it has its name: it must not go again at once.
+            self.pins.touch(digest);
+            self.grown.store(true, Ordering::SeqCst);
+        }
         std::fs::rename(from, &to).map_err(|source| self.wrong(&to, source))
     }
 
@@ -162,6 +201,20 @@ impl Store {
         (0..=u8::MAX).map(|shard| self.root.join(format!("{shard:02x}")))
     }
 
+    /// Whether something came since [`take_grown`](Self::take_grown).
+    pub(crate) fn is_grown(&self) -> bool {
+        self.grown.load(Ordering::SeqCst)
+    }
+
+    /// Counts from here on.
+    pub(crate) fn take_grown(&self) {
+        self.grown.store(false, Ordering::SeqCst);
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
     pub(super) fn partial(&self, digest: Blake3) -> PathBuf {
         self.root.join("partial").join(digest.hex())
     }
@@ -179,7 +232,7 @@ impl Store {
     }
 }
 
-fn exists(path: &Path) -> bool {
+pub(super) fn exists(path: &Path) -> bool {
     std::fs::symlink_metadata(path).is_ok()
 }
 

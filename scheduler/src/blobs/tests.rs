@@ -166,6 +166,31 @@ fn a_broken_upload_leaves_nothing() {
 }
 
 #[test]
+fn zeros_take_no_room_on_the_disk() {
+    use std::os::unix::fs::MetadataExt as _;
+    let farm = farm();
+    // More than 8 MiB with one byte in the middle, and zeros at the end.
+    let mut content = vec![0; 8 * limits::BLOB_MESSAGE_BYTES + 77];
+    content[5_000_000] = 1;
+    let digest = Blake3::of(&content);
+    let mut ingest = Ingest::new(Arc::clone(&farm.store));
+    for from in (0..content.len()).step_by(999_999) {
+        let to = content.len().min(from + 999_999);
+        let part = proto::BlobPart {
+            digest: Bytes::copy_from_slice(digest.as_bytes()),
+            size_bytes: content.len() as u64,
+            data: Bytes::copy_from_slice(&content[from..to]),
+            last: to == content.len(),
+        };
+        ingest.take(proto::UploadRequest { parts: vec![part] }).unwrap();
+    }
+    assert_eq!(ingest.finish().unwrap(), Stored { blobs: 1, bytes: content.len() as u64 });
+    assert!(farm.store.read_whole(digest).unwrap() == content);
+    let occupied = std::fs::metadata(farm.store.path(digest)).unwrap().blocks() * 512;
+    assert!(occupied <= 64 * 1024, "{occupied} bytes on the disk");
+}
+
+#[test]
 fn a_message_past_its_limit_is_refused() {
     let farm = farm();
     let large = vec![0; limits::BLOB_MESSAGE_BYTES + 1];
@@ -180,12 +205,12 @@ fn a_manifest_is_here_only_with_all_it_names() {
     let plan = plan(&context, &encoded, b"FROM scratch");
     upload(&farm, &[&encoded, b"one", b"FROM scratch"]).unwrap();
     assert_eq!(farm.store.missing(&[Blake3::of(&encoded)]), [Blake3::of(&encoded)]);
-    let error = farm.store.check_plan(&plan).unwrap_err();
+    let error = farm.store.claim_plan(&plan).unwrap_err();
     assert!(matches!(error, Error::Missing { first, count: 1 } if first == Blake3::of(b"two")), "{error}");
 
     // Another client brings the file: the manifest that waited counts.
     upload(&farm, &[b"two"]).unwrap();
-    farm.store.check_plan(&plan).unwrap();
+    drop(farm.store.claim_plan(&plan).unwrap());
     assert_eq!(farm.store.missing(&[Blake3::of(&encoded)]), []);
 }
 
@@ -196,11 +221,11 @@ fn files_and_manifest_may_come_in_one_upload_in_any_order() {
     upload(&farm, &[&encoded, b"two", b"one", b"FROM scratch"]).unwrap();
     assert_eq!(farm.store.missing(&[Blake3::of(&encoded)]), []);
     let plan = plan(&context, &encoded, b"FROM scratch");
-    farm.store.check_plan(&plan).unwrap();
+    drop(farm.store.claim_plan(&plan).unwrap());
     // From now on the marker answers; a lost one costs another look and no more.
     std::fs::remove_dir_all(farm.dir.path().join("blobs/verified")).unwrap();
     std::fs::create_dir(farm.dir.path().join("blobs/verified")).unwrap();
-    farm.store.check_plan(&plan).unwrap();
+    drop(farm.store.claim_plan(&plan).unwrap());
     assert_eq!(std::fs::read_dir(farm.dir.path().join("blobs/verified")).unwrap().count(), 1);
 }
 
@@ -211,13 +236,13 @@ fn a_plan_must_say_what_its_manifest_says() {
     upload(&farm, &[&encoded, b"one", b"FROM scratch"]).unwrap();
     let mut wrong = plan(&context, &encoded, b"FROM scratch");
     wrong.context.files = 2;
-    let error = farm.store.check_plan(&wrong).unwrap_err();
+    let error = farm.store.claim_plan(&wrong).unwrap_err();
     assert!(matches!(&error, Error::Invalid(invalid) if invalid.field == "plan.context.digest"), "{error}");
     let no_dockerfile = plan(&context, &encoded, b"FROM elsewhere");
-    assert!(matches!(farm.store.check_plan(&no_dockerfile), Err(Error::Missing { count: 1, .. })));
+    assert!(matches!(farm.store.claim_plan(&no_dockerfile), Err(Error::Missing { count: 1, .. })));
     let mut no_manifest = plan(&context, b"not one", b"FROM scratch");
     no_manifest.context.manifest_digest = Blake3::of(b"one");
-    assert!(matches!(farm.store.check_plan(&no_manifest), Err(Error::Invalid(_))));
+    assert!(matches!(farm.store.claim_plan(&no_manifest), Err(Error::Invalid(_))));
 }
 
 #[test]

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use archyard_model::{
-    AttemptId, BuildEvent, BuildId, BuildRecord, BuildState, ContextRef, Failure, ImageResult, Lock, Plan,
-    Pool, Principal, ProjectName, Reference, RequestId, Sha256, WorkerName, WorkerOffer,
+    AttemptId, Blake3, BuildEvent, BuildId, BuildRecord, BuildState, ContextRef, Failure, ImageResult, Lock,
+    Plan, Pool, Principal, ProjectName, Reference, RequestId, Sha256, WorkerName, WorkerOffer,
 };
 use tokio::sync::{oneshot, watch};
 
@@ -108,6 +108,19 @@ pub struct AttemptStatus {
     pub log_bytes: Option<u64>,
 }
 
+/// What a build is built from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// Which.
+    pub build: BuildId,
+    /// Whose.
+    pub project: ProjectName,
+    /// Its context.
+    pub manifest: Blake3,
+    /// Its Dockerfile.
+    pub dockerfile: Blake3,
+}
+
 /// Counters over the whole farm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct FarmCounts {
@@ -199,6 +212,11 @@ impl Handle {
     /// What the ledger knows of an attempt; none once its build is archived, or if it never was.
     pub async fn attempt(&self, attempt: AttemptId) -> Result<Option<AttemptStatus>, Error> {
         self.query(|answer| Query::Attempt { attempt, answer }).await
+    }
+
+    /// The sources of builds that are not archived and come behind `after`, in the order of their names; at most `limit`.
+    pub async fn sources(&self, after: Option<BuildId>, limit: usize) -> Result<Vec<Source>, Error> {
+        self.query(|answer| Query::Sources { after, limit, answer }).await
     }
 
     /// Marks a worker, durably, and says how it stands then; no view if it is not connected now.

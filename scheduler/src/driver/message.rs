@@ -6,7 +6,7 @@ use archyard_model::{AttemptId, BuildId, BuildRecord, WorkerOffer};
 use tokio::sync::oneshot::Sender;
 
 use super::error::Error;
-use super::handle::{AttemptStatus, Events, FarmCounts, Filter, NewBuild, Submitted, WorkerView};
+use super::handle::{AttemptStatus, Events, FarmCounts, Filter, NewBuild, Source, Submitted, WorkerView};
 use super::mailbox::Mailbox;
 use crate::core::{ConnectionId, Input, RunningAttempt};
 
@@ -45,4 +45,5 @@ pub(super) enum Query {
     Workers { answer: Sender<Vec<WorkerView>> },
     Counts { answer: Sender<FarmCounts> },
     Attempt { attempt: AttemptId, answer: Sender<Option<AttemptStatus>> },
+    Sources { after: Option<BuildId>, limit: usize, answer: Sender<Vec<Source>> },
 }

@@ -18,7 +18,7 @@ mod tests;
 
 pub use error::Error;
 pub use handle::{
-    AttemptStatus, Connection, Events, FarmCounts, Filter, Handle, NewBuild, Submitted, WorkerInput,
+    AttemptStatus, Connection, Events, FarmCounts, Filter, Handle, NewBuild, Source, Submitted, WorkerInput,
     WorkerState, WorkerView,
 };
 pub use mailbox::Messages;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use archyard_model::{AttemptId, BuildId, BuildRecord};
 use tokio::sync::watch;
 
-use super::handle::{AttemptStatus, Events, FarmCounts, Filter, WorkerState, WorkerView};
+use super::handle::{AttemptStatus, Events, FarmCounts, Filter, Source, WorkerState, WorkerView};
 use super::message::Query;
 use crate::core::State;
 
@@ -22,6 +22,7 @@ pub(super) fn answer(state: &State, watchers: &mut BTreeMap<BuildId, watch::Send
         Query::Workers { answer } => drop(answer.send(workers(state))),
         Query::Counts { answer } => drop(answer.send(counts(state))),
         Query::Attempt { attempt, answer } => drop(answer.send(status(state, attempt))),
+        Query::Sources { after, limit, answer } => drop(answer.send(sources(state, after, limit))),
     }
 }
 
@@ -62,6 +63,17 @@ fn list(state: &State, filter: &Filter) -> Vec<BuildRecord> {
         .take(filter.limit)
         .map(crate::core::Build::record)
         .collect()
+}
+
+fn sources(state: &State, after: Option<BuildId>, limit: usize) -> Vec<Source> {
+    let after = after.map_or(Bound::Unbounded, Bound::Excluded);
+    let source = |(build, held): (&BuildId, &crate::core::Build)| Source {
+        build: *build,
+        project: held.plan.project.clone(),
+        manifest: held.plan.context.manifest_digest,
+        dockerfile: held.plan.dockerfile,
+    };
+    state.ledger.builds.range((after, Bound::Unbounded)).take(limit).map(source).collect()
 }
 
 fn workers(state: &State) -> Vec<WorkerView> {

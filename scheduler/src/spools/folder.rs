@@ -1,10 +1,11 @@
 //! All logs: the one open handle of each that somebody writes or reads.
 
 use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use archyard_model::AttemptId;
+use archyard_model::{AttemptId, BuildId};
 
 use super::Spool;
 use crate::disk;
@@ -41,10 +42,7 @@ impl Spools {
         if let Some(spool) = open.spools.get(&attempt).and_then(Weak::upgrade) {
             return Ok(spool);
         }
-        let path = self
-            .root
-            .join(attempt.job.build.to_string())
-            .join(format!("{}-{}", attempt.job.index, attempt.token));
+        let path = self.folder(attempt.job.build).join(format!("{}-{}", attempt.job.index, attempt.token));
         let spool = Arc::new(Spool::open(&self.data_dir, path, attempt)?);
         open.spools.insert(attempt, Arc::downgrade(&spool));
         if open.spools.len() >= open.sweep_at {
@@ -52,6 +50,58 @@ impl Spools {
             open.sweep_at = SWEEP_FROM.max(2 * open.spools.len());
         }
         Ok(spool)
+    }
+
+    /// The builds that have logs here. Blocks.
+    pub(crate) fn builds(&self) -> Result<Vec<BuildId>, disk::Error> {
+        let list = || {
+            let mut builds = Vec::new();
+            for entry in std::fs::read_dir(&self.root)? {
+                builds.extend(entry?.file_name().to_string_lossy().parse::<BuildId>());
+            }
+            std::io::Result::Ok(builds)
+        };
+        list().map_err(|source| disk::Error::at(&self.data_dir, &self.root, source))
+    }
+
+    /// Whether a build has logs here. Blocks.
+    pub(crate) fn has(&self, build: BuildId) -> bool {
+        self.folder(build).exists()
+    }
+
+    /// What a build's logs occupy on the disk. Blocks.
+    pub(crate) fn bytes(&self, build: BuildId) -> Result<u64, disk::Error> {
+        let folder = self.folder(build);
+        let sum = || {
+            let mut bytes = 0;
+            for entry in std::fs::read_dir(&folder)? {
+                bytes += entry?.metadata()?.blocks() * 512;
+            }
+            std::io::Result::Ok(bytes)
+        };
+        match sum() {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
+            bytes => bytes.map_err(|source| disk::Error::at(&self.data_dir, &folder, source)),
+        }
+    }
+
+    /// Removes a build's logs. Doing it again is no error. Whoever reads one of them reads it to its end. Blocks.
+    pub(crate) fn remove(&self, build: BuildId) -> Result<(), disk::Error> {
+        let folder = self.folder(build);
+        match std::fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(disk::Error::at(&self.data_dir, &folder, error));
+            }
+            _ => {}
+        }
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.spools.retain(|attempt, _| attempt.job.build != build);
+        drop(open);
+        disk::sync_dir(&self.data_dir, &self.root)
+    }
+
+    fn folder(&self, build: BuildId) -> PathBuf {
+        self.root.join(build.to_string())
     }
 }
 

@@ -6,6 +6,7 @@ use archyard_model::BuildId;
 use archyard_proto::v1 as proto;
 
 use super::{Error, Views};
+use crate::disk;
 
 /// Records looked at for one page: a filter that nearly nothing fits must not read years of records in one call.
 const LOOKED_AT: usize = 5_000;
@@ -77,9 +78,25 @@ impl Views {
         Ok(page)
     }
 
-    /// Names in a folder, last first.
-    fn names(&self, folder: &Path) -> Result<Vec<String>, Error> {
-        let entries = std::fs::read_dir(folder).map_err(|source| self.wrong(folder, source))?;
+    /// Every build that has a record, in no order. Blocks.
+    pub(crate) fn builds(&self) -> Result<Vec<BuildId>, disk::Error> {
+        let mut builds = Vec::new();
+        for first in self.names(&self.root)? {
+            let folder = self.root.join(first);
+            for second in self.names(&folder)? {
+                let names = self.names(&folder.join(second))?;
+                builds.extend(names.iter().filter_map(|name| name.parse::<BuildId>().ok()));
+            }
+        }
+        Ok(builds)
+    }
+
+    /// Names in a folder, last first. A folder that retention has just emptied and removed has none.
+    fn names(&self, folder: &Path) -> Result<Vec<String>, disk::Error> {
+        let entries = match std::fs::read_dir(folder) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(|source| self.wrong(folder, source))?,
+        };
         let mut names = Vec::new();
         for entry in entries {
             let name = entry.map_err(|source| self.wrong(folder, source))?.file_name();
@@ -93,9 +110,7 @@ impl Views {
 
 #[cfg(test)]
 mod tests {
-    use archyard_model::{
-        BuildEvent, BuildRecord, BuildState, EventKind, JobRecord, JobState, Plan, Principal,
-    };
+    use archyard_model::{BuildState, Plan};
     use jiff::Timestamp;
 
     use super::*;
@@ -108,39 +123,7 @@ mod tests {
     fn ended(number: u64, project: &str, state: BuildState) -> EndedBuild {
         let id = BuildId::from_parts(START_MS + number * HOUR_MS, 1);
         let plan = Plan { project: project.parse().unwrap(), ..testing::plan() };
-        let record = BuildRecord {
-            id,
-            request_id: "r".parse().unwrap(),
-            principal: Principal::local(),
-            lock: None,
-            state,
-            waiting_reason: None,
-            jobs: vec![JobRecord {
-                platform: plan.platforms[0].clone(),
-                state: JobState::Succeeded,
-                waiting_reason: None,
-                attempts: Vec::new(),
-                result: None,
-                failure: None,
-                cross: None,
-                carried: false,
-            }],
-            plan,
-            accepted_at: Timestamp::UNIX_EPOCH,
-            ended_at: Some(Timestamp::UNIX_EPOCH),
-            failure: None,
-            index: None,
-            tags: Vec::new(),
-            events: 2,
-            origin: None,
-            tag_sequence: None,
-        };
-        let event = |seq, kind| BuildEvent { seq, at: Timestamp::UNIX_EPOCH, kind };
-        let events = vec![
-            event(1, EventKind::Accepted { principal: Principal::local() }),
-            event(2, EventKind::Ended { state, failure: None, index: None }),
-        ];
-        EndedBuild { record, events }
+        testing::ended(id, plan, state, Timestamp::UNIX_EPOCH)
     }
 
     fn views(builds: &[EndedBuild]) -> (tempfile::TempDir, Views) {

@@ -4,10 +4,12 @@
 //! them newest first and needs no index that could disagree with the records. Knows nothing of builds that run.
 
 mod file;
+mod index;
 mod list;
 mod store;
 
 pub use file::summary;
+pub(crate) use index::Ended;
 pub use list::{Page, Query};
 pub use store::Views;
 

@@ -10,6 +10,7 @@ use archyard_proto::v1 as proto;
 
 use super::Error;
 use super::file::{Entry, encode};
+use super::index::Index;
 use crate::core::EndedBuild;
 use crate::disk;
 
@@ -21,6 +22,7 @@ const SHARDS: (usize, usize) = (4, 6);
 pub struct Views {
     data_dir: PathBuf,
     pub(super) root: PathBuf,
+    pub(super) index: Index,
 }
 
 impl Views {
@@ -28,7 +30,7 @@ impl Views {
     pub fn open(data_dir: &Path) -> Result<Self, disk::Error> {
         let root = data_dir.join("records");
         disk::create_dir(data_dir, &root)?;
-        Ok(Self { data_dir: data_dir.to_owned(), root })
+        Ok(Self { data_dir: data_dir.to_owned(), root, index: Index::default() })
     }
 
     /// Keeps an ended build, durably. Doing it twice leaves one record. Blocks.
@@ -41,7 +43,9 @@ impl Views {
                 disk::sync_dir(&self.data_dir, above)?;
             }
         }
-        disk::write_whole(&self.data_dir, &path, &encode(ended))
+        disk::write_whole(&self.data_dir, &path, &encode(ended))?;
+        self.note(&ended.record);
+        Ok(())
     }
 
     /// The record of an ended build, if it is here. Blocks.
@@ -94,7 +98,7 @@ impl Views {
         })
     }
 
-    fn path(&self, build: BuildId) -> PathBuf {
+    pub(super) fn path(&self, build: BuildId) -> PathBuf {
         let name = build.to_string();
         self.root.join(&name[..SHARDS.0]).join(&name[SHARDS.0..SHARDS.1]).join(name)
     }

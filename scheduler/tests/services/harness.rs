@@ -5,10 +5,12 @@ use std::time::Duration;
 use archyard_model::convert::plan_to_proto;
 use archyard_model::{Blake3, ContextEntry, ContextManifest, EntryKind, Plan, Platform, ProjectName};
 use archyard_proto::v1 as proto;
+use archyard_scheduler::retention::Options;
 use archyard_scheduler::{Config, Listen, Running, Scheduler, Times};
 use bytes::Bytes;
 use proto::build_service_client::BuildServiceClient;
 use proto::context_service_client::ContextServiceClient;
+use proto::disk_service_client::DiskServiceClient;
 use proto::farm_service_client::FarmServiceClient;
 use proto::scheduler_message::Message as Down;
 use proto::worker_message::Message as Up;
@@ -27,6 +29,7 @@ pub(crate) struct Farm {
     running: Option<Running>,
     channel: Channel,
     times: Times,
+    retention: Options,
 }
 
 impl Farm {
@@ -35,15 +38,20 @@ impl Farm {
     }
 
     pub(crate) async fn with(times: Times) -> Self {
+        Self::keeping(times, Options::default()).await
+    }
+
+    /// With limits on what is kept.
+    pub(crate) async fn keeping(times: Times, retention: Options) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let (running, channel) = start(dir.path(), &times).await;
-        Self { dir, running: Some(running), channel, times }
+        let (running, channel) = start(dir.path(), &times, &retention).await;
+        Self { dir, running: Some(running), channel, times, retention }
     }
 
     /// Stops the scheduler and starts another on the same folder.
     pub(crate) async fn restart(&mut self) {
         self.stop().await;
-        let (running, channel) = start(self.dir.path(), &self.times).await;
+        let (running, channel) = start(self.dir.path(), &self.times, &self.retention).await;
         (self.running, self.channel) = (Some(running), channel);
     }
 
@@ -61,6 +69,10 @@ impl Farm {
 
     pub(crate) fn contexts(&self) -> ContextServiceClient<Channel> {
         ContextServiceClient::new(self.channel())
+    }
+
+    pub(crate) fn disk(&self) -> DiskServiceClient<Channel> {
+        DiskServiceClient::new(self.channel())
     }
 
     pub(crate) fn farm(&self) -> FarmServiceClient<Channel> {
@@ -117,10 +129,11 @@ impl Farm {
     }
 }
 
-async fn start(dir: &std::path::Path, times: &Times) -> (Running, Channel) {
+async fn start(dir: &std::path::Path, times: &Times, retention: &Options) -> (Running, Channel) {
     let socket = dir.join("s.sock");
     let mut config = Config::new(dir.join("data"), vec![Listen::Unix(socket.clone())]);
     config.times = times.clone();
+    config.retention = retention.clone();
     let running = Scheduler::start(config).await.unwrap();
     let channel = archyard_net::connect(&archyard_net::Endpoint::Unix(socket), None).await.unwrap();
     (running, channel)

@@ -9,5 +9,6 @@ mod contexts;
 mod edges;
 mod harness;
 mod logs;
+mod retention;
 mod secured;
 mod workers;

@@ -2,14 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::Command;
 
 use archyard_tests::farm::finish;
 use archyard_tests::{Farm, Project};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
-use xtask::debian13;
+use xtask::buildx::Buildx;
 
 /// Random trees that are built by both. `plan/src/dockerignore` has hundreds that were recorded.
 const TREES: usize = 50;
@@ -50,17 +49,9 @@ fn built(farm: &Farm, ignore: &str, paths: &[Vec<String>]) -> [BTreeSet<String>;
     farm.build(&context, &[&common[..], &[output.as_str()]].concat()).expect(0);
     let theirs = project.join("theirs");
     let output = format!("type=local,dest={}", theirs.display());
-    finish(
-        Command::new(debian13::program("docker-buildx").unwrap())
-            .args(["build", "--builder", "default", "--provenance", "false"])
-            .args(common)
-            .arg(output)
-            .arg(&context)
-            .env("DOCKER_HOST", &farm.env.engines[0].address)
-            .env("DOCKER_CONFIG", project.join("docker"))
-            .env_remove("DOCKER_CONTEXT"),
-    )
-    .expect(0);
+    let buildx = Buildx::new().unwrap();
+    finish(buildx.build(&farm.env.engines[0].address).unwrap().args(common).arg(output).arg(&context))
+        .expect(0);
     [listed(&ours), listed(&theirs)]
 }
 

@@ -1,10 +1,12 @@
 //! Blobs as they arrive: written, verified, and given their name last.
 
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 
 use archyard_model::Blake3;
+use archyard_model::sparse::{Run, runs};
 use archyard_proto::v1::{BlobPart, DownloadResponse};
 use tokio::sync::mpsc;
 
@@ -49,6 +51,8 @@ struct Incoming {
     digest: Blake3,
     size: u64,
     written: u64,
+    /// How long the file is by what was written to it: zeros are skipped.
+    length: u64,
     hasher: blake3::Hasher,
     file: tempfile::NamedTempFile,
 }
@@ -69,16 +73,16 @@ impl Receiver<'_> {
                 digest,
                 size: part.size_bytes,
                 written: 0,
+                length: 0,
                 hasher: blake3::Hasher::new(),
                 file: tempfile::NamedTempFile::new_in(self.cache.tmp())?,
             },
         };
-        incoming.written += part.data.len() as u64;
-        if incoming.written > incoming.size {
+        if part.data.len() as u64 > incoming.size - incoming.written {
             return Err(ReceiveError::Protocol(format!("{digest} is longer than {} bytes", incoming.size)));
         }
         incoming.hasher.update(&part.data);
-        incoming.file.write_all(&part.data)?;
+        incoming.write(&part.data)?;
         if part.last {
             self.keep(incoming)
         } else {
@@ -92,6 +96,10 @@ impl Receiver<'_> {
             return Err(ReceiveError::Corrupt(incoming.digest));
         }
         let path = self.cache.blob_path(&incoming.digest);
+        if incoming.length < incoming.size {
+            // It ends in a hole.
+            incoming.file.as_file().set_len(incoming.size)?;
+        }
         let file = incoming.file.into_temp_path();
         match file.persist(&path) {
             Ok(()) => {}
@@ -103,6 +111,20 @@ impl Receiver<'_> {
             Err(failed) => return Err(failed.error.into()),
         }
         self.stored += 1;
+        Ok(())
+    }
+}
+
+impl Incoming {
+    /// Writes the next bytes; zeros become holes.
+    fn write(&mut self, data: &[u8]) -> io::Result<()> {
+        for run in runs(self.written, data) {
+            if let Run::Data(data) = run {
+                self.file.as_file().write_all_at(data, self.written)?;
+                self.length = self.written + data.len() as u64;
+            }
+            self.written += run.bytes() as u64;
+        }
         Ok(())
     }
 }
@@ -119,7 +141,7 @@ mod tests {
     fn run(parts: Vec<BlobPart>) -> (tempfile::TempDir, Cache, Result<u64, ReceiveError>) {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::open(folder.path()).unwrap();
-        let (sender, receiver) = mpsc::channel(8);
+        let (sender, receiver) = mpsc::channel(16);
         for part in parts {
             sender.try_send(DownloadResponse { parts: vec![part] }).unwrap();
         }
@@ -145,6 +167,23 @@ mod tests {
         for content in [&b"abc"[..], b"", b"x"] {
             assert_eq!(fs::read(cache.blob_path(&Blake3::of(content))).unwrap(), content);
         }
+    }
+
+    #[test]
+    fn zeros_take_no_room_on_the_disk() {
+        use std::os::unix::fs::MetadataExt as _;
+        // 8 MiB with one byte in the middle, and zeros at the end.
+        let mut content = vec![0; 8 * 1024 * 1024];
+        content[5_000_000] = 1;
+        let parts = (0..content.len())
+            .step_by(999_999)
+            .map(|from| part(&content, from..content.len().min(from + 999_999)));
+        let (_folder, cache, received) = run(parts.collect());
+        assert_eq!(received.unwrap(), 1);
+        let path = cache.blob_path(&Blake3::of(&content));
+        assert!(fs::read(&path).unwrap() == content);
+        let occupied = fs::metadata(&path).unwrap().blocks() * 512;
+        assert!(occupied <= 64 * 1024, "{occupied} bytes on the disk");
     }
 
     #[test]
