@@ -161,6 +161,9 @@ pub const NO_WORKER_PATIENCE: Duration = Duration::from_secs(15 * 60);
 pub const CREDENTIALS_PATIENCE: Duration = Duration::from_secs(10 * 60);
 /// How long resolving all bases may take before the build goes on unlocked.
 pub const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long BuildKit may say nothing at all once a build has ended and its progress has not. Everything that it says
+/// starts this anew, and a slow reader of the log does not count.
+pub const STATUS_STALL: Duration = Duration::from_secs(60);
 /// Attempts of one job, the first included.
 pub const ATTEMPTS: u32 = 3;
 /// How long a blob on its way to or from a registry may stand still, its end included: registries take their time over

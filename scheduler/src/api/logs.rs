@@ -116,17 +116,20 @@ impl Reading {
             let Progress { bytes, last } = *grows.borrow_and_update();
             offset = self.send(attempt, &spool, offset, bytes).await?;
             match fate {
-                _ if !self.follow || last => return Ok(()),
+                _ if last => return Ok(()),
                 Fate::Unknown => return Ok(()),
                 Fate::Ended(length) if offset >= length => return Ok(()),
                 Fate::Ended(length) => {
-                    if !within(REST_PATIENCE, grows.changed()).await {
+                    // Also without `follow`: an attempt that has ended has a whole log, or none that may pass for one.
+                    let patience = if self.follow { REST_PATIENCE } else { LOST_PATIENCE };
+                    if !within(patience, grows.changed()).await {
                         return Err(Status::data_loss(format!(
                             "the log of attempt {attempt} has {length} bytes and only {offset} arrived: its worker is gone"
                         ))
                         .into());
                     }
                 }
+                _ if !self.follow => return Ok(()),
                 Fate::Lost => {
                     if !within(LOST_PATIENCE, grows.changed()).await {
                         tracing::warn!(build = %attempt.job.build, %attempt, offset, "the log of a lost attempt ends here");

@@ -251,8 +251,14 @@ impl Worker {
         log_bytes: u64,
     ) {
         let attempt = Some(attempt.clone());
-        self.say(Up::Result(proto::AttemptResult { attempt: attempt.clone(), image, failure, log_bytes }))
-            .await;
+        self.say(Up::Result(proto::AttemptResult {
+            attempt: attempt.clone(),
+            image,
+            failure,
+            log_bytes,
+            log_warning: String::new(),
+        }))
+        .await;
         loop {
             if let Down::ResultAck(ack) = self.next().await.unwrap().unwrap() {
                 assert_eq!(ack.attempt, attempt);

@@ -18,6 +18,7 @@ mod inspect;
 mod isolation;
 mod local;
 mod lock;
+mod log;
 mod outputs;
 mod promote;
 mod push;
