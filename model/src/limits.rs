@@ -90,6 +90,12 @@ pub const DISK_SPARE_BYTES: u64 = 16 * 1024 * 1024;
 /// How long it is kept after its build has ended, when the client does not say that it has it.
 pub const ARTIFACTS_KEPT: Duration = Duration::from_secs(6 * 60 * 60);
 
+// --- what workers remember ---
+/// What a worker remembers of the contexts that it sent to its Engine, in bytes.
+pub const SENT_BYTES: u64 = 256 * 1024 * 1024;
+/// How long it remembers them for a project and slot that do not build.
+pub const SENT_KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
 // --- contexts and blobs ---
 /// Entries of a context: files, directories and links.
 pub const CONTEXT_ENTRIES: usize = 1_000_000;

@@ -61,7 +61,11 @@ fn finds_everything_in_walking_order() {
     assert_eq!(entry("empty").mode, 0o1777);
     assert_eq!(entry("link").kind, EntryKind::Symlink { target: b"../../outside".to_vec() });
     assert_eq!(entry("b").kind, EntryKind::Hardlink { target: b"a/z".to_vec() });
-    assert_eq!(entry("a/z").modified_s, fs::metadata(dir.path().join("a/z")).unwrap().mtime());
+    for path in ["a/z", "b", "a", "link"] {
+        let source = fs::symlink_metadata(dir.path().join(path)).unwrap();
+        let (s, ns) = (entry(path).modified_s, entry(path).modified_ns);
+        assert_eq!((s, i64::from(ns)), (source.mtime(), source.mtime_nsec()), "{path}");
+    }
     assert_eq!((snapshot.reference.files, snapshot.reference.total_bytes), (5, 3 + (1 << 20)));
     for blob in snapshot.blobs() {
         assert_eq!(read(&snapshot, blob).unwrap(), fs::read(dir.path().join(blob.path)).unwrap());

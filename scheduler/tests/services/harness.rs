@@ -154,6 +154,7 @@ pub(crate) fn plan(platforms: &[&str]) -> (Plan, Vec<Vec<u8>>) {
         path: b"hello".to_vec(),
         mode: 0o644,
         modified_s: 1,
+        modified_ns: 0,
         xattrs: Vec::new(),
         kind: EntryKind::File { size: 5, digest: Blake3::of(&hello) },
     }])

@@ -14,16 +14,13 @@ fn project(end: &str) -> Project {
     ))
 }
 
-/// Lines that a step wrote, without what progress puts before them.
-fn lines(progress: &str) -> Vec<&str> {
-    let said = progress.lines().filter_map(|line| line.split_once(" | #")?.1.splitn(3, ' ').nth(2));
-    said.filter(|text| text.starts_with(|c: char| c.is_ascii_digit()) || *text == "THE END").collect()
-}
-
+/// Of the lines that a step wrote, each begins with its number; the last one says that it is the last.
 fn assert_whole(progress: &str) {
-    let lines = lines(progress);
-    let numbered = lines.iter().filter(|line| line.contains(" 0123456789 ")).count();
-    assert_eq!((numbered, lines.last()), (LINES, Some(&"THE END")));
+    let said = progress.lines().filter_map(|line| line.split_once(" | #")?.1.splitn(3, ' ').nth(2));
+    let lines: Vec<&str> =
+        said.filter(|text| text.contains(" 0123456789 0123456789 ") || *text == "THE END").collect();
+    let numbered = lines.iter().zip(0..).take_while(|(line, n)| line.starts_with(&format!("{n} "))).count();
+    assert_eq!((numbered, lines.len(), lines.last()), (LINES, LINES + 1, Some(&"THE END")));
 }
 
 #[test]

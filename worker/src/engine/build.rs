@@ -7,7 +7,6 @@ use archyard_model::{Sha256, limits};
 use archyard_proto::v1::LogFrame;
 use archyard_proto::v1::log_frame::{Clipped, Frame};
 use bollard_buildkit_proto::moby::buildkit::v1::{SolveResponse, StatusRequest, StatusResponse};
-use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -19,7 +18,7 @@ use super::control::Control;
 use super::dial::Endpoint;
 use super::failure::judge;
 use super::progress::Progress;
-use super::session::{self, Dockerfile, Files, Served, Session};
+use super::session::{self, Dockerfile, Files, Served, Session, Sink};
 use super::solve::{self, dockerfile_name, solve_request};
 use super::{BuildError, BuildRequest, Built, EngineError, Source};
 
@@ -52,11 +51,11 @@ pub(super) async fn files(
     endpoint: &Endpoint,
     request: BuildRequest,
     source: Arc<dyn Source>,
-    sink: mpsc::Sender<Bytes>,
+    sink: Sink,
     progress: mpsc::Sender<LogFrame>,
     cancel: CancellationToken,
 ) -> Result<(), BuildError> {
-    let mut watch = Watch::new(endpoint, solve::FILES, progress, cancel);
+    let mut watch = Watch::new(endpoint, solve::files(sink.form), progress, cancel);
     watch.solved(&request, source, Some(sink)).await?;
     // What ran a second time is not what was looked at: its cache was pruned in between.
     match watch.progress.ran() {
@@ -110,7 +109,7 @@ impl<'a> Watch<'a> {
         &mut self,
         request: &BuildRequest,
         source: Arc<dyn Source>,
-        sink: Option<mpsc::Sender<Bytes>>,
+        sink: Option<Sink>,
     ) -> Result<SolveResponse, BuildError> {
         let dockerfile = Dockerfile::new(dockerfile_name(request), request.dockerfile.clone());
         let files = Arc::new(Files::new(source, dockerfile));
