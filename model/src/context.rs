@@ -10,7 +10,7 @@ use archyard_proto::v1 as proto;
 
 use crate::{Blake3, Inputs, Invalid, limits};
 
-/// The version of an encoded manifest. Version 1 has no inputs, FIFOs or devices.
+/// The version of an encoded manifest. Version 1 has no inputs, FIFOs, devices or nanoseconds of times, and is refused.
 pub const VERSION: u32 = 2;
 
 /// What kind of thing an entry is, with what only that kind has.
