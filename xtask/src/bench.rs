@@ -125,6 +125,7 @@ fn measure(env: &Env, runs: usize) -> Result<Vec<Figure>> {
         bench.small("small context, cold", runs * 5, &["--no-cache"], 1.0)?,
         bench.unchanged_tree(runs * 3)?,
         bench.two_platforms(runs.div_ceil(2))?,
+        bench.long_log(runs)?,
     ];
     // Last: after it the disk has gigabytes to write.
     figures.extend(inspect::figures(&bench, env, runs.min(3))?);
@@ -210,6 +211,34 @@ impl Bench {
         Ok(Figure::of("two platforms, two workers", &pairs, 0.6))
     }
 
+    /// 50 MB from one step, in lines. Each run's log is whole, or it is no run.
+    fn long_log(&self, runs: usize) -> Result<Figure> {
+        const LINE: &str = "0123456789 0123456789 0123456789 0123456789 0123456789 012345";
+        const LINES: usize = 50_000_000 / (LINE.len() + 1) + 1;
+        let step = format!("RUN yes '{LINE}' | head -n {LINES}; echo THE END\n");
+        let context = self.project(&format!("FROM {}\n{step}", self.base))?;
+        let whole = |command: &mut Command| {
+            let output = command.stdin(Stdio::null()).output().context("cannot run a build")?;
+            let said = [output.stdout, output.stderr].concat();
+            let said = String::from_utf8_lossy(&said);
+            let lines = said.lines().filter(|line| line.ends_with(LINE)).count();
+            let is_ended = said.lines().any(|line| line.ends_with(" THE END"));
+            if !output.status.success() || lines != LINES || !is_ended {
+                bail!("{lines} of {LINES} lines arrived, the end {is_ended}; {}", output.status);
+            }
+            Ok(())
+        };
+        let flags = ["--no-cache"];
+        self.one_engine(|| {
+            let pairs = pairs(
+                runs,
+                || whole(&mut self.our_build(&context, &self.platforms[..1], &flags)),
+                || whole(&mut self.their_build(&context, &flags)),
+            )?;
+            Ok(Figure::of("50 MB from one step", &pairs, 1.2))
+        })
+    }
+
     /// Runs `measure` while only the first worker takes leases: both sides share its Engine.
     fn one_engine(&self, measure: impl FnOnce() -> Result<Figure>) -> Result<Figure> {
         run::output(Command::new(&self.archyard).args(["drain", "worker-2"]))?;
@@ -225,16 +254,26 @@ impl Bench {
     }
 
     fn ours(&self, context: &Path, platforms: &[String], flags: &[&str]) -> Result<()> {
-        let mut command = Command::new(&self.archyard);
-        command.args(["build", "--progress", "plain", "--platform", &platforms.join(",")]);
-        quiet(command.args(flags).arg(context))
+        quiet(&mut self.our_build(context, platforms, flags))
     }
 
     fn theirs(&self, context: &Path, flags: &[&str]) -> Result<()> {
+        quiet(&mut self.their_build(context, flags))
+    }
+
+    fn our_build(&self, context: &Path, platforms: &[String], flags: &[&str]) -> Command {
+        let mut command = Command::new(&self.archyard);
+        command.args(["build", "--progress", "plain", "--platform", &platforms.join(",")]);
+        command.args(flags).arg(context);
+        command
+    }
+
+    fn their_build(&self, context: &Path, flags: &[&str]) -> Command {
         let mut command = Command::new(&self.docker);
         command.args(["-H", &self.engine, "build", "--progress", "plain", "--platform", &self.platforms[0]]);
         command.env("DOCKER_BUILDKIT", "1").env("DOCKER_CONFIG", self.dir.path());
-        quiet(command.args(flags).arg(context))
+        command.args(flags).arg(context);
+        command
     }
 }
 

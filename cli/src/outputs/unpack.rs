@@ -88,7 +88,9 @@ impl Unpacking {
         match kind {
             tar::EntryType::Directory => match mkdirat(&parent, &name, Mode::RWXU) {
                 Ok(()) | Err(Errno::EXIST) => {
-                    openat(&parent, &name, FOLDER, Mode::empty()).context("it is a file already")?;
+                    let folder =
+                        openat(&parent, &name, FOLDER, Mode::empty()).context("it is a file already")?;
+                    attributes(entry, &folder)?;
                     let names = names.iter().map(|name| name.to_vec()).collect();
                     self.folders.push(Folder { names, meta });
                 }
@@ -271,12 +273,12 @@ fn node(header: &tar::Header, parent: &OwnedFd, name: &CString, meta: Meta) -> R
 }
 
 /// Extended attributes, where both the file system and this user's rights allow.
-fn attributes<R: Read>(entry: &mut tar::Entry<'_, R>, file: &File) -> Result<()> {
+fn attributes<R: Read>(entry: &mut tar::Entry<'_, R>, file: impl AsFd) -> Result<()> {
     let Some(extensions) = entry.pax_extensions()? else { return Ok(()) };
     for extension in extensions {
         let extension = extension?;
         let Some(name) = extension.key().ok().and_then(|key| key.strip_prefix(XATTR)) else { continue };
-        match fsetxattr(file, name, extension.value_bytes(), XattrFlags::empty()) {
+        match fsetxattr(&file, name, extension.value_bytes(), XattrFlags::empty()) {
             Ok(()) | Err(Errno::PERM | Errno::ACCESS | Errno::NOTSUP) => {}
             Err(error) => return Err(error.into()),
         }

@@ -203,6 +203,24 @@ fn attributes_of_users_are_kept() {
 }
 
 #[test]
+fn attributes_of_root_are_kept_and_those_of_overlayfs_refused() {
+    let dir = tree(&[("f", "")]);
+    let file = File::open(dir.path().join("f")).unwrap();
+    let set = |name: &str| rustix::fs::fsetxattr(&file, name, b"1", rustix::fs::XattrFlags::empty());
+    if !rustix::process::geteuid().is_root() || set("trusted.a") == Err(rustix::io::Errno::NOTSUP) {
+        return; // only root may set or see them
+    }
+    let scanned = || scan(dir.path(), &Ignore::default(), &Inputs::Everything, None);
+    assert_eq!(scanned().unwrap().manifest.entries()[0].xattrs, [("trusted.a".to_owned(), b"1".to_vec())]);
+    set("trusted.overlay.opaque").unwrap();
+    let error = scanned().unwrap_err();
+    assert_eq!(error.code(), "invalid_argument");
+    for word in ["f", "trusted.overlay.opaque", ".dockerignore"] {
+        assert!(error.to_string().contains(word), "{error}");
+    }
+}
+
+#[test]
 fn a_file_changed_before_its_upload_is_noticed() {
     let dir = tree(&[
         ("same", "12345"),

@@ -17,8 +17,11 @@ fn project(end: &str) -> Project {
 /// Of the lines that a step wrote, each begins with its number; the last one says that it is the last.
 fn assert_whole(progress: &str) {
     let said = progress.lines().filter_map(|line| line.split_once(" | #")?.1.splitn(3, ' ').nth(2));
-    let lines: Vec<&str> =
-        said.filter(|text| text.contains(" 0123456789 0123456789 ") || *text == "THE END").collect();
+    let is_of_step = |text: &&str| {
+        let rest = text.trim_start_matches(|digit: char| digit.is_ascii_digit());
+        rest.starts_with(" 0123456789 0123456789 ") || *text == "THE END"
+    };
+    let lines: Vec<&str> = said.filter(is_of_step).collect();
     let numbered = lines.iter().zip(0..).take_while(|(line, n)| line.starts_with(&format!("{n} "))).count();
     assert_eq!((numbered, lines.len(), lines.last()), (LINES, LINES + 1, Some(&"THE END")));
 }

@@ -27,4 +27,5 @@ mod relogin;
 mod rerun;
 mod restart;
 mod smoke;
+mod times;
 mod trial;
