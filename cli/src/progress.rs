@@ -43,5 +43,7 @@ pub(crate) trait Renderer: Send {
 
 /// Text with colours, or without them where they are not wanted.
 fn paint(text: &str, colours: bool) -> Cow<'_, str> {
-    if colours { Cow::Borrowed(text) } else { console::strip_ansi_codes(text) }
+    // Most text has no colours, and looking for the two characters that begin one is quick.
+    let plain = colours || !(text.contains('\u{1b}') || text.contains('\u{9b}'));
+    if plain { Cow::Borrowed(text) } else { console::strip_ansi_codes(text) }
 }

@@ -100,6 +100,8 @@ pub(crate) struct Attempt {
     pub(crate) ended_at: Option<Timestamp>,
     pub(crate) failure: Option<Failure>,
     pub(crate) log_bytes: u64,
+    /// Why its log is not whole.
+    pub(crate) log_warning: Option<String>,
 }
 
 /// Why something did not succeed.
@@ -253,6 +255,7 @@ impl From<proto::AttemptRecord> for Attempt {
             ended_at: time(message.ended_at),
             failure: message.failure.map(Into::into),
             log_bytes: message.log_bytes,
+            log_warning: some(message.log_warning),
         }
     }
 }

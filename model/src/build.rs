@@ -199,6 +199,8 @@ pub struct AttemptRecord {
     pub failure: Option<Failure>,
     /// Its spool's length in bytes, once known.
     pub log_bytes: u64,
+    /// Why its log is not whole.
+    pub log_warning: Option<String>,
 }
 
 /// One job, as the record keeps it.

@@ -10,7 +10,7 @@ use archyard_proto::v1 as proto;
 
 use crate::{Blake3, Inputs, Invalid, limits};
 
-/// The version of an encoded manifest. Version 1 has no inputs, FIFOs or devices.
+/// The version of an encoded manifest. Version 1 has no inputs, FIFOs, devices or nanoseconds of times, and is refused.
 pub const VERSION: u32 = 2;
 
 /// What kind of thing an entry is, with what only that kind has.
@@ -55,8 +55,10 @@ pub struct ContextEntry {
     pub path: Vec<u8>,
     /// POSIX permission bits with setuid, setgid and sticky.
     pub mode: u32,
-    /// Seconds since the epoch. Not part of the digest.
+    /// When it was last modified, in seconds since the epoch. Not part of the digest.
     pub modified_s: i64,
+    /// And nanoseconds after that, fewer than a second's. Not part of the digest.
+    pub modified_ns: u32,
     /// Sorted by name.
     pub xattrs: Vec<(String, Vec<u8>)>,
     /// File, directory or link.
@@ -265,6 +267,9 @@ impl ContextManifest {
             if entry.mode & !0o7777 != 0 {
                 return wrong("mode has bits that are not permissions");
             }
+            if entry.modified_ns >= 1_000_000_000 {
+                return wrong("its time has a second's nanoseconds or more");
+            }
             let xattr_bytes: usize = entry.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
             if xattr_bytes > limits::CONTEXT_XATTR_BYTES {
                 return wrong("its extended attributes are too large");
@@ -331,6 +336,7 @@ fn entry_to_proto(entry: &ContextEntry) -> proto::ContextEntry {
         path: entry.path.clone(),
         mode: entry.mode,
         modified_s: entry.modified_s,
+        modified_ns: entry.modified_ns,
         xattrs: entry
             .xattrs
             .iter()
@@ -391,6 +397,7 @@ fn entry_from_proto(message: proto::ContextEntry) -> Result<ContextEntry, Invali
         path: message.path,
         mode: message.mode,
         modified_s: message.modified_s,
+        modified_ns: message.modified_ns,
         xattrs: message.xattrs.into_iter().map(|x| (x.name, x.value)).collect(),
         kind,
     })
@@ -405,6 +412,7 @@ mod tests {
             path: path.into(),
             mode: 0o644,
             modified_s: 1,
+            modified_ns: 2,
             xattrs: Vec::new(),
             kind: EntryKind::File { size: content.len() as u64, digest: Blake3::of(content) },
         }
@@ -429,10 +437,13 @@ mod tests {
     fn the_digest_leaves_times_out_and_nothing_else() {
         let one = ContextManifest::new(vec![file("a", b"1")]).unwrap();
         let mut touched = one.entries[0].clone();
-        touched.modified_s = 99;
+        (touched.modified_s, touched.modified_ns) = (-99, 999_999_999);
         let touched = ContextManifest::new(vec![touched]).unwrap();
         assert_eq!(one.digest(), touched.digest());
         assert_ne!(one.encode(), touched.encode());
+        assert_eq!(ContextManifest::decode(&touched.encode()).unwrap(), touched);
+        let late = ContextEntry { modified_ns: 1_000_000_000, ..file("a", b"1") };
+        assert!(ContextManifest::new(vec![late]).unwrap_err().to_string().contains("nanoseconds"));
         assert_ne!(one.digest(), ContextManifest::new(vec![file("a", b"2")]).unwrap().digest());
         let mut mode = one.entries[0].clone();
         mode.mode = 0o755;

@@ -114,6 +114,12 @@ pub const RECORDS_KEPT_DISK_PART: u64 = 50;
 /// Builds whose log or record was removed, of which the farm remembers when and why.
 pub const REMOVED_REMEMBERED: usize = 65_536;
 
+// --- what workers remember ---
+/// What a worker remembers of the contexts that it sent to its Engine, in bytes.
+pub const SENT_BYTES: u64 = 256 * 1024 * 1024;
+/// How long it remembers them for a project and slot that do not build.
+pub const SENT_KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
 // --- contexts and blobs ---
 /// Entries of a context: files, directories and links.
 pub const CONTEXT_ENTRIES: usize = 1_000_000;
@@ -185,6 +191,9 @@ pub const NO_WORKER_PATIENCE: Duration = Duration::from_secs(15 * 60);
 pub const CREDENTIALS_PATIENCE: Duration = Duration::from_secs(10 * 60);
 /// How long resolving all bases may take before the build goes on unlocked.
 pub const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long BuildKit may say nothing at all once a build has ended and its progress has not. Everything that it says
+/// starts this anew, and a slow reader of the log does not count.
+pub const STATUS_STALL: Duration = Duration::from_secs(60);
 /// Attempts of one job, the first included.
 pub const ATTEMPTS: u32 = 3;
 /// How long a blob on its way to or from a registry may stand still, its end included: registries take their time over

@@ -147,6 +147,7 @@ fn entries(
             path,
             mode: stamp.permissions(),
             modified_s: stamp.modified_s,
+            modified_ns: stamp.modified_ns,
             xattrs,
             kind,
         });

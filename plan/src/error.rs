@@ -100,6 +100,10 @@ impl Error {
         let path = path.to_owned();
         match source.kind() {
             io::ErrorKind::PermissionDenied => Self::Denied { path },
+            // Our own words about the file, not the operating system's.
+            io::ErrorKind::InvalidInput if source.raw_os_error().is_none() => {
+                Invalid::new("context", path.display(), source.to_string()).into()
+            }
             _ => Self::Io { path, source },
         }
     }

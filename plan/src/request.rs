@@ -189,6 +189,7 @@ pub fn plan(request: &PlanRequest, host: &Host<'_>) -> Result<Planned, Error> {
     let cache = host.cache.map(Path::to_owned);
     let origin = Origin { root, ignore: Arc::new(ignore), cache };
     let snapshot = Arc::new(origin.scan(&found.inputs)?);
+    warnings.extend(lost_attributes(&snapshot, request.output));
     let mut plan = Plan {
         project: request.project.clone(),
         platforms,
@@ -213,6 +214,22 @@ pub fn plan(request: &PlanRequest, host: &Host<'_>) -> Result<Planned, Error> {
     };
     plan.credential_hosts = credential_hosts(&plan, host);
     Ok(Planned { plan, snapshot, origin, dockerfile: file.bytes, ignore_file, warnings })
+}
+
+/// Attributes that a build sees and its image may lack: Docker Engines write no `trusted.*` into layers.
+fn lost_attributes(snapshot: &Snapshot, output: Output) -> Option<String> {
+    let is_trusted = |(name, _): &&(String, Vec<u8>)| name.starts_with("trusted.");
+    let entries = snapshot.manifest.entries().iter().filter(|_| !output.is_files());
+    let mut found = entries.filter_map(|entry| Some((entry, entry.xattrs.iter().find(is_trusted)?)));
+    let (entry, (name, _)) = found.next()?;
+    let more = match found.count() {
+        0 => String::new(),
+        more => format!(" (and {more} more files have such attributes)"),
+    };
+    let path = String::from_utf8_lossy(&entry.path);
+    Some(format!(
+        "context: {path}{more}: steps see its attribute {name}, but Docker leaves it out of image layers"
+    ))
 }
 
 /// The registries that this build speaks to and that there are credentials for, sorted.

@@ -241,7 +241,13 @@ mod tests {
 
     fn result() -> proto::AttemptResult {
         let attempt = Some(archyard_model::convert::attempt_to_proto(attempt()));
-        proto::AttemptResult { attempt, image: Some(Default::default()), failure: None, log_bytes: 9 }
+        proto::AttemptResult {
+            attempt,
+            image: Some(Default::default()),
+            failure: None,
+            log_bytes: 9,
+            log_warning: String::new(),
+        }
     }
 
     #[test]

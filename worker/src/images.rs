@@ -96,8 +96,8 @@ fn parse(name: &str) -> Option<Sha256> {
 mod tests {
     use super::*;
     use crate::engine::{
-        BuildError, BuildRequest, Built, Described, EngineError, Probe, ProbeError, PushError, PushRequest,
-        Pushed, Ran, RunError, RunRequest, Source, TakeRequest, Taken,
+        BuildError, BuildRequest, Built, Described, EngineError, Form, Probe, ProbeError, PushError,
+        PushRequest, Pushed, Ran, RunError, RunRequest, Source, TakeRequest, Taken,
     };
     use archyard_proto::v1::LogFrame;
     use std::sync::{Arc, Mutex};
@@ -128,6 +128,7 @@ mod tests {
             &self,
             _: BuildRequest,
             _: Arc<dyn Source>,
+            _: Form,
             _: mpsc::Sender<bytes::Bytes>,
             _: mpsc::Sender<LogFrame>,
             _: CancellationToken,

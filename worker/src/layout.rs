@@ -44,6 +44,11 @@ impl Layout {
         self.root.join("inspected")
     }
 
+    /// What the Engine was sent.
+    pub fn sent(&self) -> PathBuf {
+        self.root.join("sent")
+    }
+
     /// Which images attempts left in the Engine.
     pub fn images(&self) -> PathBuf {
         self.root.join("images")

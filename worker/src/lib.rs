@@ -21,6 +21,7 @@ mod machine;
 pub mod platform;
 pub mod runner;
 pub mod scheduler;
+pub mod sent;
 pub mod spool;
 
 pub use agent::{Worker, WorkerError};

@@ -18,6 +18,8 @@ use prost::Message as _;
 const RESERVE_BYTES: u64 = 1024 * 1024;
 /// Written at once when this much waits.
 const BUFFER_BYTES: usize = 64 * 1024;
+/// Kept free beyond that for the marker that says that everything is dropped.
+const MARKER_BYTES: u64 = 8 * 1024;
 /// What a frame needs beside a step's bytes: times, digest, lengths.
 const FRAME_OVERHEAD_BYTES: usize = 1024;
 
@@ -28,7 +30,10 @@ pub struct Writer {
     buffer: Vec<u8>,
     length: u64,
     limit: u64,
+    /// The spool itself is full, and says so.
     clipped: bool,
+    /// What the first `Clipped` frame says, and how many there are.
+    missing: Option<(String, u64)>,
 }
 
 impl Writer {
@@ -42,13 +47,13 @@ impl Writer {
 
     fn with_limit(path: &Path, limit: u64) -> io::Result<Self> {
         let file = File::options().append(true).create_new(true).open(path)?;
-        Ok(Self { file, buffer: Vec::new(), length: 0, limit, clipped: false })
+        Ok(Self { file, buffer: Vec::new(), length: 0, limit, clipped: false, missing: None })
     }
 
     /// Adds a frame. It may stay in memory until [`flush`](Self::flush).
     ///
-    /// Near the limit the output of steps is dropped, with one `Clipped` frame in its place; at the limit
-    /// everything is.
+    /// Near the limit the output of steps and the progress of transfers are dropped, with one `Clipped` frame in their
+    /// place; at the limit everything is.
     ///
     /// # Errors
     /// When the disk is full or broken; the frame may then be there in part, as the last one.
@@ -76,6 +81,15 @@ impl Writer {
         written
     }
 
+    /// Why the log is not whole: what its first `Clipped` frame says.
+    pub fn warning(&self) -> Option<String> {
+        let (first, count) = self.missing.as_ref()?;
+        Some(match count {
+            1 => first.clone(),
+            _ => format!("{first} (the first of {count} places where something is missing)"),
+        })
+    }
+
     /// Bytes so far, those not yet flushed included.
     pub fn length(&self) -> u64 {
         self.length
@@ -84,12 +98,21 @@ impl Writer {
     fn append_one(&mut self, frame: &LogFrame) -> io::Result<()> {
         let size = frame.encoded_len();
         let size = (size + prost::length_delimiter_len(size)) as u64;
-        let is_output = matches!(frame.frame, Some(Frame::Output(_)));
-        let limit = if is_output { self.limit.saturating_sub(RESERVE_BYTES) } else { self.limit };
-        if self.length + size > limit {
-            return if is_output { self.clip(frame) } else { Ok(()) };
+        let spare = match &frame.frame {
+            Some(Frame::Output(_) | Frame::Status(_)) => RESERVE_BYTES,
+            Some(Frame::Clipped(clipped)) => {
+                self.missing.get_or_insert_with(|| (clipped.message.clone(), 0)).1 += 1;
+                0
+            }
+            _ => MARKER_BYTES,
+        };
+        if self.length + size <= self.limit.saturating_sub(spare) {
+            self.write(frame, size)
+        } else if spare > 0 {
+            self.clip(frame)
+        } else {
+            Ok(())
         }
-        self.write(frame, size)
     }
 
     fn clip(&mut self, dropped: &LogFrame) -> io::Result<()> {
@@ -100,7 +123,8 @@ impl Writer {
             Some(Frame::Output(output)) => output.vertex.clone(),
             _ => String::new(),
         };
-        let message = format!("the log reached its limit of {} bytes; further output is dropped", self.limit);
+        let message =
+            format!("the log reached its limit of {} bytes; what comes after is dropped", self.limit);
         let marker = LogFrame { at: dropped.at, frame: Some(Frame::Clipped(Clipped { vertex, message })) };
         self.append_one(&marker)
     }
@@ -258,8 +282,37 @@ mod tests {
         let frames = frames(&path);
         assert_eq!(frames.len(), 4, "{frames:?}");
         assert!(matches!(&frames[2], Frame::Clipped(clipped) if clipped.message.contains("limit")));
+        assert!(writer.warning().is_some_and(|warning| warning.contains("limit")));
         assert!(matches!(&frames[3], Frame::Vertex(_)));
         assert!(writer.length() <= RESERVE_BYTES + 10_000);
+    }
+
+    #[test]
+    fn a_full_spool_says_so_whatever_filled_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("spool");
+        let mut writer = Writer::with_limit(&path, 2 * MARKER_BYTES).unwrap();
+        assert_eq!(writer.warning(), None);
+        let name = "x".repeat(500);
+        for _ in 0..100 {
+            let vertex = archyard_proto::v1::log_frame::Vertex { name: name.clone(), ..Default::default() };
+            writer.append(LogFrame { at: None, frame: Some(Frame::Vertex(vertex)) }).unwrap();
+        }
+        writer.flush().unwrap();
+        let clipped = |frame: &&Frame| matches!(frame, Frame::Clipped(_));
+        assert_eq!(frames(&path).iter().filter(clipped).count(), 1);
+        assert!(writer.length() <= 2 * MARKER_BYTES && writer.warning().is_some());
+    }
+
+    #[test]
+    fn the_first_missing_place_is_remembered_and_all_are_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut writer = Writer::create(&folder.path().join("spool")).unwrap();
+        for message in ["first", "second"] {
+            let clipped = Clipped { vertex: String::new(), message: message.to_owned() };
+            writer.append(LogFrame { at: None, frame: Some(Frame::Clipped(clipped)) }).unwrap();
+        }
+        assert_eq!(writer.warning().unwrap(), "first (the first of 2 places where something is missing)");
     }
 
     #[test]

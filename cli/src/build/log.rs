@@ -141,9 +141,20 @@ impl Source {
             };
             let chunk = tokio::select! {
                 chunk = stream.message() => chunk?,
-                () = silence => return Ok(()),
+                () = silence => {
+                    let seconds = GRACE.as_secs();
+                    return Err(Status::data_loss(format!("its end did not arrive within {seconds} s")));
+                }
             };
-            let Some(chunk) = chunk else { return Ok(()) };
+            let Some(chunk) = chunk else {
+                return match frames.rest() {
+                    _ if !follow => Ok(()),
+                    0 => Ok(()),
+                    _ => Err(Status::data_loss(
+                        "it ends in the middle: its runner was stopped, or its worker lost",
+                    )),
+                };
+            };
             if chunk.token != token {
                 continue;
             }
@@ -177,6 +188,11 @@ impl Frames {
         self.buffer.extend_from_slice(new);
         self.offset += new.len() as u64;
         Ok(())
+    }
+
+    /// Bytes of a frame that is not complete.
+    fn rest(&self) -> usize {
+        self.buffer.len()
     }
 
     /// The next frame that is complete; an error where there is none.

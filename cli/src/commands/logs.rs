@@ -18,7 +18,7 @@ use crate::build::session::Session;
 use crate::commands::target::Target;
 use crate::exit::{Exit, Refusal};
 use crate::farm::Farm;
-use crate::progress::{Board, Plain, Story, Update};
+use crate::progress::{Board, Plain, Story, Update, clean};
 use crate::{runtime, text};
 
 /// Print a build's logs, every line with its platform.
@@ -88,6 +88,7 @@ async fn logs(args: Args) -> Result<Exit> {
         session.run(work, told).await?
     } else {
         let work = async move {
+            let mut broken = None;
             for job in record.jobs {
                 let index = u16::try_from(job.index).unwrap_or(u16::MAX);
                 if jobs.as_ref().is_some_and(|jobs| !jobs.contains(&index)) {
@@ -107,10 +108,28 @@ async fn logs(args: Args) -> Result<Exit> {
                         let note = format!("{platform}: attempt {} on {}", attempt.token, attempt.worker);
                         updates.send(Update::Note(note)).await.ok();
                     }
-                    source.print(attempt.token).await?;
+                    let printed = source.print(attempt.token).await;
+                    let cut = match (&printed, attempt.failure) {
+                        (Err(error), _) => Some(format!("{error:#}")),
+                        // Nobody could say how long it is.
+                        (Ok(()), Some(failure)) if attempt.log_bytes == 0 => Some(failure.message),
+                        (Ok(()), _) => None,
+                    };
+                    if let Some(why) = cut {
+                        let token = attempt.token;
+                        let note =
+                            format!("the log of attempt {token} may not be whole: {}", clean(why.as_bytes()));
+                        updates.send(Update::Note(note)).await.ok();
+                    }
+                    if let Err(error) = printed {
+                        broken.get_or_insert(error);
+                    }
                 }
             }
-            Ok(())
+            match broken {
+                Some(error) => Err(error),
+                None => Ok(()),
+            }
         };
         session.run(work, told).await?
     };

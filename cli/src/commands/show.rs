@@ -166,6 +166,9 @@ fn describe_job(out: &mut String, job: &Job) -> std::fmt::Result {
     writeln!(out)?;
     for attempt in &job.attempts {
         writeln!(out, "  attempt {} on {}{}", attempt.token, attempt.worker, outcome(attempt))?;
+        if let Some(warning) = &attempt.log_warning {
+            writeln!(out, "    warning  its log is not whole: {}", clean(warning.as_bytes()))?;
+        }
     }
     let result = job.result.as_ref();
     if let Some(digest) = result.and_then(|image| image.manifest_digest.as_ref()) {
@@ -290,6 +293,7 @@ mod tests {
             ended_at: at(9),
             failure,
             log_bytes: 1,
+            log_warning: None,
         };
         let excerpt = "Dockerfile:3\n   3 | >>> RUN make";
         let ran = failure("user", "run_failed", "Dockerfile:3: RUN make failed with exit code 2", excerpt);

@@ -78,7 +78,7 @@ impl Unpacking {
         let names = names(path)?;
         // The root itself stays as it is.
         let Some((name, above)) = names.split_last() else { return Ok(()) };
-        let meta = Meta::of(entry.header())?;
+        let meta = Meta::of(entry)?;
         let kind = entry.header().entry_type();
         let name = CString::new(*name)?;
         if kind == tar::EntryType::Link {
@@ -88,7 +88,9 @@ impl Unpacking {
         match kind {
             tar::EntryType::Directory => match mkdirat(&parent, &name, Mode::RWXU) {
                 Ok(()) | Err(Errno::EXIST) => {
-                    openat(&parent, &name, FOLDER, Mode::empty()).context("it is a file already")?;
+                    let folder =
+                        openat(&parent, &name, FOLDER, Mode::empty()).context("it is a file already")?;
+                    attributes(entry, &folder)?;
                     let names = names.iter().map(|name| name.to_vec()).collect();
                     self.folders.push(Folder { names, meta });
                 }
@@ -156,13 +158,24 @@ impl Unpacking {
 }
 
 impl Meta {
-    fn of(header: &tar::Header) -> io::Result<Self> {
+    fn of<R: Read>(entry: &mut tar::Entry<'_, R>) -> io::Result<Self> {
         let number = |id: u64| u32::try_from(id).map_err(io::Error::other);
+        let modified = match extension(entry, "mtime")? {
+            Some(decimal) => {
+                let wrong = || io::Error::other(format!("its time {:?} is none", shown(&decimal)));
+                time(&decimal).ok_or_else(wrong)?
+            }
+            None => Timespec {
+                tv_sec: i64::try_from(entry.header().mtime()?).map_err(io::Error::other)?,
+                tv_nsec: 0,
+            },
+        };
+        let header = entry.header();
         Ok(Self {
             uid: number(header.uid()?)?,
             gid: number(header.gid()?)?,
             mode: header.mode()? & 0o7777,
-            modified: Timespec { tv_sec: i64::try_from(header.mtime()?).unwrap_or_default(), tv_nsec: 0 },
+            modified,
         })
     }
 
@@ -191,6 +204,39 @@ impl Meta {
         }
         utimensat(parent, name, &self.times(), AtFlags::SYMLINK_NOFOLLOW)
     }
+}
+
+/// What a record beside the header says.
+fn extension<R: Read>(entry: &mut tar::Entry<'_, R>, key: &str) -> io::Result<Option<Vec<u8>>> {
+    let mut found = None;
+    if let Some(extensions) = entry.pax_extensions()? {
+        for extension in extensions {
+            let extension = extension?;
+            if extension.key_bytes() == key.as_bytes() {
+                found = Some(extension.value_bytes().to_vec());
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// A time as PAX has it: decimal seconds, `-1.5`. Digits beyond nanoseconds are left out.
+fn time(decimal: &[u8]) -> Option<Timespec> {
+    let text = std::str::from_utf8(decimal).ok()?;
+    let (is_negative, text) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
+    let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if seconds.is_empty() || !is_number(seconds) || !is_number(fraction) {
+        return None;
+    }
+    let seconds: i64 = seconds.parse().ok()?;
+    let nanoseconds: i64 = format!("{fraction:0<9}").get(..9)?.parse().ok()?;
+    let (tv_sec, tv_nsec) = match (is_negative, nanoseconds) {
+        (false, _) => (seconds, nanoseconds),
+        (true, 0) => (-seconds, 0),
+        (true, _) => (-seconds - 1, 1_000_000_000 - nanoseconds),
+    };
+    Some(Timespec { tv_sec, tv_nsec })
 }
 
 fn privileged() -> bool {
@@ -227,12 +273,12 @@ fn node(header: &tar::Header, parent: &OwnedFd, name: &CString, meta: Meta) -> R
 }
 
 /// Extended attributes, where both the file system and this user's rights allow.
-fn attributes<R: Read>(entry: &mut tar::Entry<'_, R>, file: &File) -> Result<()> {
+fn attributes<R: Read>(entry: &mut tar::Entry<'_, R>, file: impl AsFd) -> Result<()> {
     let Some(extensions) = entry.pax_extensions()? else { return Ok(()) };
     for extension in extensions {
         let extension = extension?;
         let Some(name) = extension.key().ok().and_then(|key| key.strip_prefix(XATTR)) else { continue };
-        match fsetxattr(file, name, extension.value_bytes(), XattrFlags::empty()) {
+        match fsetxattr(&file, name, extension.value_bytes(), XattrFlags::empty()) {
             Ok(()) | Err(Errno::PERM | Errno::ACCESS | Errno::NOTSUP) => {}
             Err(error) => return Err(error.into()),
         }
@@ -296,6 +342,36 @@ mod tests {
         assert_eq!(meta("out").mtime(), 1_000_000);
         assert_eq!(fs::read(root.path().join("implied/file")).unwrap(), b"x");
         fs::set_permissions(root.path().join("closed"), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    #[test]
+    fn exact_times_are_kept() {
+        let root = tempfile::tempdir().unwrap();
+        let mut tar = tar::Builder::new(Vec::new());
+        let times =
+            [("a", "1700000000.123456789", 1_700_000_000, 123_456_789), ("old", "-1.25", -2, 750_000_000)];
+        for (path, time, _, _) in times {
+            tar.append_pax_extensions([("mtime", time.as_bytes())]).unwrap();
+            let mut header = tar::Header::new_ustar();
+            header.set_path(path).unwrap();
+            header.set_mode(0o644);
+            header.set_uid(rustix::process::geteuid().as_raw().into());
+            header.set_gid(rustix::process::getegid().as_raw().into());
+            header.set_mtime(9);
+            header.set_size(0);
+            header.set_cksum();
+            tar.append(&header, io::empty()).unwrap();
+        }
+        unpack(&tar.into_inner().unwrap()[..], root.path()).unwrap();
+        for (path, _, seconds, nanoseconds) in times {
+            let found = fs::metadata(root.path().join(path)).unwrap();
+            assert_eq!((found.mtime(), found.mtime_nsec()), (seconds, nanoseconds), "{path}");
+        }
+        for bad in ["", "-", "x", "1.x", ".5", "1e9", "99999999999999999999"] {
+            assert!(time(bad.as_bytes()).is_none(), "{bad}");
+        }
+        let at = time(b"0.1234567899").unwrap();
+        assert_eq!((at.tv_sec, at.tv_nsec), (0, 123_456_789));
     }
 
     #[test]

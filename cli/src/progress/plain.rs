@@ -73,6 +73,26 @@ impl<W: Write> Plain<W> {
         }
     }
 
+    /// A line that a step wrote: there may be millions, so it is put together nowhere but in the buffer.
+    fn line(
+        &mut self,
+        lane: usize,
+        number: Option<usize>,
+        at: Option<Duration>,
+        text: &str,
+    ) -> io::Result<()> {
+        let Some(name) = self.names.get(lane) else { return Ok(()) };
+        self.out.write_all(name.as_bytes())?;
+        if let Some(number) = number {
+            write!(self.out, "#{number} ")?;
+        }
+        if let Some(at) = at {
+            write!(self.out, "{}.{:03} ", at.as_secs(), at.subsec_millis())?;
+        }
+        self.out.write_all(paint(text, self.colours).as_bytes())?;
+        self.out.write_all(b"\n")
+    }
+
     fn event(&mut self, board: &Board, event: &BuildEvent) -> io::Result<()> {
         match &event.kind {
             EventKind::Waiting { reason } => self.build(&format!("waiting: {reason}")),
@@ -138,10 +158,7 @@ impl<W: Write> Plain<W> {
             Step::Phase { name, detail } if detail.is_empty() => self.lane(lane, name),
             Step::Phase { name, detail } => self.lane(lane, &format!("{name}: {detail}")),
             Step::Started { number, name } => self.lane(lane, &format!("#{number} {name}")),
-            Step::Line { number, at, text, .. } => {
-                let at = at.map(|at| format!("{} ", offset(at))).unwrap_or_default();
-                self.lane(lane, &format!("{}{at}{text}", numbered(*number)))
-            }
+            Step::Line { number, at, text, .. } => self.line(lane, *number, *at, text),
             Step::Transferred { number, name, bytes } => {
                 let size = if *bytes > 0 { format!(" {}", text::bytes(*bytes)) } else { String::new() };
                 self.lane(lane, &format!("{}{name}{size} done", numbered(*number)))

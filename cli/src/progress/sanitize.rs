@@ -17,8 +17,13 @@ impl Lines {
     pub(super) fn push(&mut self, mut bytes: &[u8], mut line: impl FnMut(String)) {
         while let Some(at) = bytes.iter().position(|byte| *byte == b'\n') {
             let (head, rest) = bytes.split_at(at);
-            self.extend(head, &mut line);
-            line(clean(&std::mem::take(&mut self.pending)));
+            if self.pending.is_empty() && head.len() <= LINE_BYTES {
+                line(clean(head));
+            } else {
+                self.extend(head, &mut line);
+                line(clean(&self.pending));
+                self.pending.clear();
+            }
             bytes = rest.get(1..).unwrap_or_default();
         }
         self.extend(bytes, &mut line);
@@ -63,6 +68,9 @@ impl Lines {
 /// A line without anything but text and colours; ends in no colour.
 pub(crate) fn clean(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
+    if bytes.iter().fold(true, |plain, byte| plain & matches!(byte, b' '..=b'~')) {
+        return text.into_owned();
+    }
     let text = text.trim_end_matches('\r');
     let text = text.rsplit_once('\r').map_or(text, |(_, last)| last);
     let mut out = String::with_capacity(text.len());

@@ -126,8 +126,12 @@ impl Steps {
         let stream = usize::from(output.stream == 2);
         let mut texts = Vec::new();
         step.lines[stream].push(&output.data, |text| texts.push(text));
-        for text in texts {
-            step.keep(since, text.clone());
+        // Of many lines at once only the last can still be in the tail afterwards.
+        let first_kept = texts.len().saturating_sub(TAIL_LINES);
+        for (at, text) in texts.into_iter().enumerate() {
+            if at >= first_kept {
+                step.keep(since, text.clone());
+            }
             tell(Step::Line { number, at: since, stream: output.stream, text });
         }
     }

@@ -343,6 +343,7 @@ fn job_record_to_proto(index: usize, job: &JobRecord) -> proto::JobRecord {
                 ended_at: attempt.ended_at.map(time_to_proto),
                 failure: attempt.failure.as_ref().map(failure_to_proto),
                 log_bytes: attempt.log_bytes,
+                log_warning: attempt.log_warning.clone().unwrap_or_default(),
             })
             .collect(),
         result: job.result.as_ref().map(image_to_proto),
@@ -365,6 +366,7 @@ fn job_record_from_proto(message: proto::JobRecord) -> Result<JobRecord, Invalid
                 ended_at: optional_time("ended_at", attempt.ended_at)?,
                 failure: attempt.failure.map(failure_from_proto).transpose()?,
                 log_bytes: attempt.log_bytes,
+                log_warning: some_text(attempt.log_warning),
             })
         })
         .collect::<Result<_, Invalid>>()?;

@@ -22,7 +22,7 @@ use super::hash::Hashed;
 use super::stamp::Stamp;
 use super::walk::Found;
 
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// How old a change must be before its time tells it from a later one. The kernel's clock for files ticks
 /// every 1 to 10 ms.
 const GRAIN: Duration = Duration::from_millis(100);

@@ -61,7 +61,11 @@ fn finds_everything_in_walking_order() {
     assert_eq!(entry("empty").mode, 0o1777);
     assert_eq!(entry("link").kind, EntryKind::Symlink { target: b"../../outside".to_vec() });
     assert_eq!(entry("b").kind, EntryKind::Hardlink { target: b"a/z".to_vec() });
-    assert_eq!(entry("a/z").modified_s, fs::metadata(dir.path().join("a/z")).unwrap().mtime());
+    for path in ["a/z", "b", "a", "link"] {
+        let source = fs::symlink_metadata(dir.path().join(path)).unwrap();
+        let (s, ns) = (entry(path).modified_s, entry(path).modified_ns);
+        assert_eq!((s, i64::from(ns)), (source.mtime(), source.mtime_nsec()), "{path}");
+    }
     assert_eq!((snapshot.reference.files, snapshot.reference.total_bytes), (5, 3 + (1 << 20)));
     for blob in snapshot.blobs() {
         assert_eq!(read(&snapshot, blob).unwrap(), fs::read(dir.path().join(blob.path)).unwrap());
@@ -195,6 +199,24 @@ fn attributes_of_users_are_kept() {
         let snapshot = scan(dir.path(), &Ignore::default(), &Inputs::Everything, Some(cache.path())).unwrap();
         let wanted = [("user.a".to_owned(), vec![7; 1000]), ("user.b".to_owned(), b"2".to_vec())];
         assert_eq!(snapshot.manifest.entries()[0].xattrs, wanted);
+    }
+}
+
+#[test]
+fn attributes_of_root_are_kept_and_those_of_overlayfs_refused() {
+    let dir = tree(&[("f", "")]);
+    let file = File::open(dir.path().join("f")).unwrap();
+    let set = |name: &str| rustix::fs::fsetxattr(&file, name, b"1", rustix::fs::XattrFlags::empty());
+    if !rustix::process::geteuid().is_root() || set("trusted.a") == Err(rustix::io::Errno::NOTSUP) {
+        return; // only root may set or see them
+    }
+    let scanned = || scan(dir.path(), &Ignore::default(), &Inputs::Everything, None);
+    assert_eq!(scanned().unwrap().manifest.entries()[0].xattrs, [("trusted.a".to_owned(), b"1".to_vec())]);
+    set("trusted.overlay.opaque").unwrap();
+    let error = scanned().unwrap_err();
+    assert_eq!(error.code(), "invalid_argument");
+    for word in ["f", "trusted.overlay.opaque", ".dockerignore"] {
+        assert!(error.to_string().contains(word), "{error}");
     }
 }
 

@@ -177,7 +177,7 @@ impl Walk<'_> {
         };
         let mut listing = Listing::default();
         if !task.path.is_empty() {
-            listing.xattrs = xattr::of(&fd).map_err(fail)?;
+            listing.xattrs = xattr::of(&fd).map_err(|error| Error::read(shown, error))?;
         }
         let mut names = Vec::new();
         for entry in Dir::read_from(&fd).map_err(fail)? {

@@ -1,17 +1,31 @@
-//! The extended attributes that an image keeps: file capabilities, and what users set.
+//! The extended attributes that a build gets: file capabilities, and what users and administrators set. Those that a
+//! machine sets for itself, as SELinux does, stay behind.
 
+use std::io;
 use std::os::fd::AsFd;
 
 use rustix::fs::{fgetxattr, flistxattr};
 use rustix::io::Errno;
 
-/// Those of an open file or directory, sorted by name. A file system without any has none.
-pub(super) fn of(fd: impl AsFd) -> Result<Vec<(String, Vec<u8>)>, Errno> {
+/// How overlayfs marks its own files: on an Engine such a mark would hide or redirect others.
+const OVERLAY: &str = "trusted.overlay.";
+
+/// Those of an open file or directory, sorted by name. A file system without any has none; `trusted.*` is only told to
+/// root.
+pub(super) fn of(fd: impl AsFd) -> io::Result<Vec<(String, Vec<u8>)>> {
     let list = grown(256, |buffer| flistxattr(&fd, buffer))?;
     let mut found = Vec::new();
     for name in list.split(|byte| *byte == 0) {
         let Ok(name) = std::str::from_utf8(name) else { continue };
-        if name == "security.capability" || name.starts_with("user.") {
+        if name.starts_with(OVERLAY) {
+            let problem = format!(
+                "its extended attribute {name} is overlayfs's own and cannot be sent; copy the tree from a mounted \
+                 overlay, or name it in .dockerignore"
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, problem));
+        }
+        let is_kept = name.starts_with("user.") || name.starts_with("trusted.");
+        if is_kept || name == "security.capability" {
             found.push((name.to_owned(), grown(256, |buffer| fgetxattr(&fd, name, buffer))?));
         }
     }

@@ -197,10 +197,12 @@ fn read_message(message: proto::WorkerMessage) -> Result<WorkerInput, Invalid> {
                 (None, Some(failure)) => Err(failure_from_proto(failure)?),
                 _ => return Err(Invalid::new("result", "", "expected either an image or a failure")),
             };
+            let warning = short("result.log_warning", result.log_warning, limits::FAILURE_MESSAGE_BYTES)?;
             Ok(WorkerInput::AttemptEnded {
                 attempt: attempt_from_proto(result.attempt)?,
                 outcome,
                 log_bytes: result.log_bytes,
+                log_warning: (!warning.is_empty()).then_some(warning),
             })
         }
         Some(Up::DrainRequested(wish)) => Ok(WorkerInput::DrainRequested { draining: wish.draining }),

@@ -118,11 +118,13 @@ impl Reading {
             let Progress { bytes, last } = *grows.borrow_and_update();
             offset = self.send(attempt, &spool, offset, bytes).await?;
             match fate {
-                _ if !self.follow || last => return Ok(()),
+                _ if last => return Ok(()),
                 Fate::Unknown => return Ok(()),
                 Fate::Ended(length) if offset >= length => return Ok(()),
                 Fate::Ended(length) => {
-                    if !within(REST_PATIENCE, grows.changed()).await {
+                    // Also without `follow`: an attempt that has ended has a whole log, or none that may pass for one.
+                    let patience = if self.follow { REST_PATIENCE } else { LOST_PATIENCE };
+                    if !within(patience, grows.changed()).await {
                         let (checking, build) = (self.shared.clone(), attempt.job.build);
                         self.shared.blocking(move || checking.check_log(build)).await?;
                         return Err(Status::data_loss(format!(
@@ -131,6 +133,7 @@ impl Reading {
                         .into());
                     }
                 }
+                _ if !self.follow => return Ok(()),
                 Fate::Lost => {
                     if !within(LOST_PATIENCE, grows.changed()).await {
                         tracing::warn!(build = %attempt.job.build, %attempt, offset, "the log of a lost attempt ends here");

@@ -52,6 +52,7 @@ fn manifest(files: &[&[u8]]) -> (ContextManifest, Vec<u8>) {
             path: format!("f{n}").into_bytes(),
             mode: 0o644,
             modified_s: 1,
+            modified_ns: 0,
             xattrs: Vec::new(),
             kind: EntryKind::File { size: content.len() as u64, digest: Blake3::of(content) },
         })

@@ -95,6 +95,7 @@ pub struct Attempt {
     pub ended_ms: Option<u64>,
     pub failure: Option<Failure>,
     pub log_bytes: u64,
+    pub log_warning: Option<String>,
     /// Whether it counts against the limit: a lease that was declined does not.
     pub counted: bool,
 }
@@ -265,6 +266,7 @@ fn job_record(job: &Job) -> JobRecord {
                 ended_at: attempt.ended_ms.map(wall),
                 failure: attempt.failure.clone(),
                 log_bytes: attempt.log_bytes,
+                log_warning: attempt.log_warning.clone(),
             })
             .collect(),
         result: job.result.clone(),

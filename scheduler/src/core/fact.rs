@@ -65,6 +65,7 @@ pub enum Fact {
         attempt: AttemptId,
         outcome: Result<ImageResult, Failure>,
         log_bytes: u64,
+        log_warning: Option<String>,
         verdict: Verdict,
     },
     /// A job without a running attempt ends.

@@ -91,6 +91,7 @@ pub enum Input {
         attempt: AttemptId,
         outcome: Result<ImageResult, Failure>,
         log_bytes: u64,
+        log_warning: Option<String>,
     },
     /// Somebody wants a build stopped.
     Cancel { build: BuildId, principal: Principal, reason: String },

@@ -192,7 +192,7 @@ fn silent(state: &State, moment: Moment, name: &WorkerName) -> Vec<Fact> {
     );
     let mut facts = vec![Fact::WorkerLost { worker: name.clone(), connection: worker.connection }];
     for attempt in worker.occupied.keys() {
-        facts.extend(end_attempt(state, *attempt, Err(failure.clone()), 0, false));
+        facts.extend(end_attempt(state, *attempt, Err(failure.clone()), Default::default(), false));
     }
     facts
 }

@@ -136,11 +136,28 @@ pub struct FarmCounts {
 #[derive(Debug, Clone)]
 #[allow(missing_docs, reason = "each field is the word of the design it is named for")]
 pub enum WorkerInput {
-    Heartbeat { sequence: u64, running: Vec<AttemptId>, problem: Option<String> },
-    LeaseAccepted { attempt: AttemptId },
-    LeaseRejected { attempt: AttemptId, code: String, message: String },
-    AttemptEnded { attempt: AttemptId, outcome: Result<ImageResult, Failure>, log_bytes: u64 },
-    DrainRequested { draining: bool },
+    Heartbeat {
+        sequence: u64,
+        running: Vec<AttemptId>,
+        problem: Option<String>,
+    },
+    LeaseAccepted {
+        attempt: AttemptId,
+    },
+    LeaseRejected {
+        attempt: AttemptId,
+        code: String,
+        message: String,
+    },
+    AttemptEnded {
+        attempt: AttemptId,
+        outcome: Result<ImageResult, Failure>,
+        log_bytes: u64,
+        log_warning: Option<String>,
+    },
+    DrainRequested {
+        draining: bool,
+    },
 }
 
 /// A worker's stream, as the driver knows it.
@@ -253,8 +270,8 @@ impl Handle {
             WorkerInput::LeaseRejected { attempt, code, message } => {
                 Input::LeaseRejected { connection, attempt, code, message }
             }
-            WorkerInput::AttemptEnded { attempt, outcome, log_bytes } => {
-                Input::AttemptEnded { connection, attempt, outcome, log_bytes }
+            WorkerInput::AttemptEnded { attempt, outcome, log_bytes, log_warning } => {
+                Input::AttemptEnded { connection, attempt, outcome, log_bytes, log_warning }
             }
             WorkerInput::DrainRequested { draining } => Input::WorkerWishesDrain { connection, draining },
         };

@@ -106,6 +106,7 @@ fn context(number: u8) -> (ContextManifest, Vec<u8>, Vec<Vec<u8>>) {
         path: format!("f{file_number}").into_bytes(),
         mode: 0o644,
         modified_s: i64::from(number),
+        modified_ns: 0,
         xattrs: Vec::new(),
         kind: EntryKind::File {
             size: file(*file_number).len() as u64,

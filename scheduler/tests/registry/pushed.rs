@@ -47,6 +47,7 @@ async fn a_push_is_locked_built_and_published() {
                 image: Some(image),
                 failure: None,
                 log_bytes: 0,
+                log_warning: String::new(),
             }))
             .await;
     }

@@ -167,6 +167,7 @@ pub(crate) fn plan(platforms: &[&str]) -> (Plan, Vec<Vec<u8>>) {
         path: b"hello".to_vec(),
         mode: 0o644,
         modified_s: 1,
+        modified_ns: 0,
         xattrs: Vec::new(),
         kind: EntryKind::File { size: 5, digest: Blake3::of(&hello) },
     }])
@@ -264,8 +265,14 @@ impl Worker {
         log_bytes: u64,
     ) {
         let attempt = Some(attempt.clone());
-        self.say(Up::Result(proto::AttemptResult { attempt: attempt.clone(), image, failure, log_bytes }))
-            .await;
+        self.say(Up::Result(proto::AttemptResult {
+            attempt: attempt.clone(),
+            image,
+            failure,
+            log_bytes,
+            log_warning: String::new(),
+        }))
+        .await;
         loop {
             if let Down::ResultAck(ack) = self.next().await.unwrap().unwrap() {
                 assert_eq!(ack.attempt, attempt);

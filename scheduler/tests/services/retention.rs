@@ -34,6 +34,7 @@ fn of(project: &str, text: &str) -> (Plan, Vec<Vec<u8>>) {
         path: b"hello".to_vec(),
         mode: 0o644,
         modified_s: 1,
+        modified_ns: 0,
         xattrs: Vec::new(),
         kind: EntryKind::File { size: content.len() as u64, digest: Blake3::of(&content) },
     }])

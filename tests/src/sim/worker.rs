@@ -285,7 +285,10 @@ impl World {
         let Some(outcome) = machine.runners.get(&attempt).and_then(|runner| runner.ended.clone()) else {
             return;
         };
-        self.send_up(worker, Input::AttemptEnded { connection, attempt, outcome, log_bytes: 100 });
+        self.send_up(
+            worker,
+            Input::AttemptEnded { connection, attempt, outcome, log_bytes: 100, log_warning: None },
+        );
     }
 
     /// A told runner stops soon, late, or with nothing to say about it.

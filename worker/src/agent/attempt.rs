@@ -87,6 +87,7 @@ impl Attempt {
             image: None,
             failure: Some(convert::failure_to_proto(failure)),
             log_bytes: self.dir.spool_bytes(),
+            log_warning: String::new(),
         });
     }
 

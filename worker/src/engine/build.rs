@@ -1,13 +1,13 @@
 //! One build, start to end: a Solve, the session it reads from, and the status it is watched by.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use archyard_model::Sha256;
+use archyard_model::{Sha256, limits};
 use archyard_proto::v1::LogFrame;
+use archyard_proto::v1::log_frame::{Clipped, Frame};
 use bollard_buildkit_proto::moby::buildkit::v1::{SolveResponse, StatusRequest, StatusResponse};
-use bytes::Bytes;
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -18,12 +18,9 @@ use super::control::Control;
 use super::dial::Endpoint;
 use super::failure::judge;
 use super::progress::Progress;
-use super::session::{self, Dockerfile, Files, Served, Session, Unserved};
+use super::session::{self, Dockerfile, Files, Served, Session, Sink, Unserved};
 use super::solve::{self, dockerfile_name, solve_request};
 use super::{BuildError, BuildRequest, Built, EngineError, Source};
-
-/// The rest of the progress, once the Solve has ended. BuildKit sends it at once; a hanging one is given up.
-const LAST_STATUS: Duration = Duration::from_secs(5);
 
 /// How long BuildKit may take to stop what is canceled: its progress ends once no step runs any more.
 const STOP: Duration = Duration::from_secs(30);
@@ -54,11 +51,11 @@ pub(super) async fn files(
     endpoint: &Endpoint,
     request: BuildRequest,
     source: Arc<dyn Source>,
-    sink: mpsc::Sender<Bytes>,
+    sink: Sink,
     progress: mpsc::Sender<LogFrame>,
     cancel: CancellationToken,
 ) -> Result<(), BuildError> {
-    let mut watch = Watch::new(endpoint, solve::FILES, progress, cancel);
+    let mut watch = Watch::new(endpoint, solve::files(sink.form), progress, cancel);
     watch.solved(&request, source, Some(sink)).await?;
     // What ran a second time is not what was looked at: its cache was pruned in between.
     match watch.progress.ran() {
@@ -83,6 +80,10 @@ struct Watch<'a> {
     progress: Progress,
     sink: mpsc::Sender<LogFrame>,
     cancel: CancellationToken,
+    /// Frames were dropped: the build was canceled while the log was behind.
+    dropped: bool,
+    /// See [`limits::STATUS_STALL`].
+    stall: Duration,
 }
 
 impl<'a> Watch<'a> {
@@ -92,7 +93,15 @@ impl<'a> Watch<'a> {
         sink: mpsc::Sender<LogFrame>,
         cancel: CancellationToken,
     ) -> Self {
-        Self { endpoint, exporter, progress: Progress::default(), sink, cancel }
+        Self {
+            endpoint,
+            exporter,
+            progress: Progress::default(),
+            sink,
+            cancel,
+            dropped: false,
+            stall: limits::STATUS_STALL,
+        }
     }
 
     /// One Solve with a session of its own, and what BuildKit answered.
@@ -100,7 +109,7 @@ impl<'a> Watch<'a> {
         &mut self,
         request: &BuildRequest,
         source: Arc<dyn Source>,
-        sink: Option<mpsc::Sender<Bytes>>,
+        sink: Option<Sink>,
     ) -> Result<SolveResponse, BuildError> {
         let dockerfile = Dockerfile::new(dockerfile_name(request), request.dockerfile.clone());
         let files = Arc::new(Files::new(source, dockerfile, request.whole_context));
@@ -151,25 +160,28 @@ impl<'a> Watch<'a> {
         let mut watcher = control.client();
         let opened = async move { watcher.status(StatusRequest { r#ref: build_ref }).await };
         let mut messages = Box::pin(stream::once(opened).map_ok(Response::into_inner).try_flatten());
-        let mut watching = true;
+        let mut end = None;
         let solved = loop {
             tokio::select! {
                 solved = solving.join_next() => break solved,
-                message = messages.next(), if watching => match message {
+                message = messages.next(), if end.is_none() => match message {
                     Some(Ok(message)) => self.tell(message).await,
-                    // However it ended: why is the Solve's to say.
-                    Some(Err(_)) | None => watching = false,
+                    Some(Err(status)) => end = Some(Err(broke_off(&status))),
+                    None => end = Some(Ok(())),
                 },
             }
         };
-        let patience = if matches!(solved, Some(Ok(None))) { STOP } else { LAST_STATUS };
-        let rest = async {
-            while let Some(Ok(message)) = messages.next().await {
-                self.tell(message).await;
-            }
+        let end = match end {
+            Some(end) => end,
+            None if matches!(solved, Some(Ok(None))) => timeout(STOP, self.rest(&mut messages))
+                .await
+                .unwrap_or_else(|_| Err("BuildKit did not stop the build's steps in time".to_owned())),
+            None => self.rest(&mut messages).await,
         };
-        if watching && timeout(patience, rest).await.is_err() {
-            tracing::warn!("BuildKit did not end its progress in time");
+        if let Err(reason) = end {
+            self.incomplete(reason).await;
+        } else if self.dropped {
+            self.incomplete("the build was canceled".to_owned()).await;
         }
         match solved {
             Some(Ok(Some(solved))) => Ok(solved),
@@ -178,18 +190,47 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Tells one message on. A canceled build waits for no reader.
+    /// Tells the rest of the progress, once the Solve has ended. There may be much of it: BuildKit sends the output of
+    /// steps more slowly than they write it. Only silence ends it early; a reader of the log may take its time.
+    async fn rest(
+        &mut self,
+        messages: &mut (impl Stream<Item = Result<StatusResponse, Status>> + Unpin),
+    ) -> Result<(), String> {
+        loop {
+            match timeout(self.stall, messages.next()).await {
+                Ok(Some(Ok(message))) => self.tell(message).await,
+                Ok(Some(Err(status))) => return Err(broke_off(&status)),
+                Ok(None) => return Ok(()),
+                Err(_) => {
+                    let silence = self.stall.as_secs();
+                    return Err(format!("BuildKit sent no progress for {silence} s and did not end it"));
+                }
+            }
+        }
+    }
+
+    /// Says in the log that it is not whole. What the log says of this, the attempt's record repeats.
+    async fn incomplete(&mut self, reason: String) {
+        tracing::warn!(reason, "the log is not whole");
+        let message = format!("the rest of this log is missing: {reason}");
+        let frame = Frame::Clipped(Clipped { vertex: String::new(), message });
+        self.send(LogFrame { at: Some(SystemTime::now().into()), frame: Some(frame) }).await;
+    }
+
+    /// Tells one message on.
     async fn tell(&mut self, message: StatusResponse) {
         for frame in self.progress.tell(message) {
-            tokio::select! {
-                biased;
-                room = self.sink.reserve() => match room {
-                    Ok(room) => room.send(frame),
-                    // Nobody listens any more: the build goes on without.
-                    Err(_) => break,
-                },
-                () = self.cancel.cancelled() => break,
-            }
+            self.send(frame).await;
+        }
+    }
+
+    /// Sends a frame. A canceled build does not wait for a reader.
+    async fn send(&mut self, frame: LogFrame) {
+        tokio::select! {
+            biased;
+            // An error says that the receiver is gone: the build goes on without a log.
+            room = self.sink.reserve() => if let Ok(room) = room { room.send(frame) },
+            () = self.cancel.cancelled() => self.dropped = true,
         }
     }
 
@@ -203,6 +244,11 @@ fn is_transport(status: &Status) -> bool {
     std::error::Error::source(status).is_some()
 }
 
+/// Why the progress ended early.
+fn broke_off(status: &Status) -> String {
+    format!("BuildKit's progress broke off: {}", status.message())
+}
+
 fn unreachable(error: &EngineError) -> BuildError {
     infrastructure("engine_unreachable", &error.to_string())
 }
@@ -210,4 +256,81 @@ fn unreachable(error: &EngineError) -> BuildError {
 fn infrastructure(code: &str, message: &str) -> BuildError {
     use archyard_model::{Failure, FailureClass};
     BuildError::Infrastructure(Failure::new(FailureClass::Infrastructure, code, message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bollard_buildkit_proto::moby::buildkit::v1::VertexLog;
+
+    const STALL: Duration = Duration::from_millis(300);
+    /// Well within [`STALL`], and several of them are longer than it.
+    const STEP: Duration = Duration::from_millis(120);
+
+    fn message(text: &str) -> Result<StatusResponse, Status> {
+        let log =
+            VertexLog { vertex: "v".to_owned(), stream: 1, msg: text.as_bytes().to_vec(), timestamp: None };
+        Ok(StatusResponse { logs: vec![log], ..StatusResponse::default() })
+    }
+
+    /// What a log says after a Solve has ended and its progress goes on like this; the reader pauses before each frame.
+    async fn rest(
+        messages: impl Stream<Item = Result<StatusResponse, Status>>,
+        pause: Duration,
+    ) -> (Result<(), String>, String) {
+        let endpoint = Endpoint::parse("unix:///nonexistent/docker.sock").unwrap();
+        let (sink, mut frames) = mpsc::channel(1);
+        let mut watch = Watch::new(&endpoint, solve::IMAGE, sink, CancellationToken::new());
+        watch.stall = STALL;
+        let mut messages = Box::pin(messages);
+        let reading = async {
+            let mut said = String::new();
+            while let Some(frame) = frames.recv().await {
+                tokio::time::sleep(pause).await;
+                match frame.frame {
+                    Some(Frame::Output(output)) => said.push_str(&String::from_utf8_lossy(&output.data)),
+                    Some(Frame::Clipped(clipped)) => said.push_str(&clipped.message),
+                    other => panic!("{other:?}"),
+                }
+            }
+            said
+        };
+        let telling = async move {
+            let end = watch.rest(&mut messages).await;
+            if let Err(reason) = &end {
+                watch.incomplete(reason.clone()).await;
+            }
+            end
+        };
+        tokio::join!(telling, reading)
+    }
+
+    #[tokio::test]
+    async fn progress_that_goes_on_is_read_to_its_end() {
+        let messages = stream::iter(["a", "b", "c", "d", "e"]).then(|text| async move {
+            tokio::time::sleep(STEP).await;
+            message(text)
+        });
+        assert_eq!(rest(messages, Duration::ZERO).await, (Ok(()), "abcde".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn a_slow_reader_of_the_log_is_no_stall() {
+        let messages = stream::iter(["a", "b", "c"].map(message));
+        assert_eq!(rest(messages, 2 * STALL).await, (Ok(()), "abc".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn a_log_that_is_not_whole_says_so() {
+        let silent = stream::iter([message("a")]).chain(stream::pending());
+        let (end, said) = rest(silent, Duration::ZERO).await;
+        assert!(
+            end.is_err() && said.starts_with("athe rest of this log is missing: BuildKit sent no"),
+            "{said}"
+        );
+        let broken = stream::iter([message("a"), Err(Status::unavailable("gone"))]);
+        let (end, said) = rest(broken, Duration::ZERO).await;
+        assert!(end.is_err(), "{said}");
+        assert_eq!(said, "athe rest of this log is missing: BuildKit's progress broke off: gone");
+    }
 }

@@ -14,8 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::control::Control;
 use super::dial::Endpoint;
+use super::session::Sink;
 use super::{
-    BuildError, BuildRequest, Built, Described, Engine, EngineError, Probe, ProbeError, PushError,
+    BuildError, BuildRequest, Built, Described, Engine, EngineError, Form, Probe, ProbeError, PushError,
     PushRequest, Pushed, Ran, RunError, RunRequest, Source, TakeRequest, Taken,
 };
 use super::{build, container, describe, export, probe};
@@ -102,11 +103,12 @@ impl Engine for DockerEngine {
         &self,
         request: BuildRequest,
         source: Arc<dyn Source>,
+        form: Form,
         sink: mpsc::Sender<Bytes>,
         progress: mpsc::Sender<LogFrame>,
         cancel: CancellationToken,
     ) -> Result<(), BuildError> {
-        build::files(&self.endpoint, request, source, sink, progress, cancel).await
+        build::files(&self.endpoint, request, source, Sink { form, tar: sink }, progress, cancel).await
     }
 
     async fn describe(&self, image: Sha256) -> Result<Described, EngineError> {

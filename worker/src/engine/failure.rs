@@ -70,7 +70,7 @@ const DENIED: &[&str] = &["pull access denied", "insufficient_scope", "authoriza
 pub(super) fn judge(status: &Status, progress: &Progress, request: &BuildRequest) -> BuildError {
     let details = Details::of(status);
     let message = strip(status.message());
-    let step = progress.failed();
+    let step = progress.failed().or_else(|| progress.quoted(message));
     let own = step.filter(|step| !step.name.starts_with("[internal]"));
     let instruction = own.and_then(|step| step.name.split_once("] ")).map_or("", |(_, body)| body);
     let dockerfile = String::from_utf8_lossy(&request.dockerfile);

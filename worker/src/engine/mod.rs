@@ -34,18 +34,26 @@ pub use error::{BuildError, EngineError, PushError};
 pub use export::{LayerObserver, Observer};
 pub use probe::{Feature, Probe, ProbeError};
 pub use request::{
-    BuildRequest, Built, Credential, Described, Pin, PushRequest, Pushed, TakeRequest, Taken, TakenLayer,
+    BuildRequest, Built, Credential, Described, Form, Pin, PushRequest, Pushed, TakeRequest, Taken,
+    TakenLayer,
 };
 pub use source::Source;
 
 use std::future::Future;
 use std::sync::Arc;
 
-use archyard_model::Sha256;
+use archyard_model::{ContextEntry, Sha256};
 use archyard_proto::v1::LogFrame;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+
+use crate::sent::Mark;
+
+/// What BuildKit compares of the entries of a context, and what it does not: for [`Sent`](crate::sent::Sent).
+pub fn marks(entries: &[ContextEntry]) -> Vec<Mark> {
+    session::marks(entries)
+}
 
 /// What an attempt asks of the Engine it was given.
 pub trait Engine: Send + Sync {
@@ -80,6 +88,7 @@ pub trait Engine: Send + Sync {
         &self,
         request: BuildRequest,
         source: Arc<dyn Source>,
+        form: Form,
         sink: mpsc::Sender<Bytes>,
         progress: mpsc::Sender<LogFrame>,
         cancel: CancellationToken,

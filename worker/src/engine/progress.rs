@@ -56,13 +56,28 @@ impl Progress {
         for status in response.statuses {
             self.status(status).map(Frame::Status).map(&mut add);
         }
-        for log in response.logs {
+        let mut logs = response.logs.into_iter().peekable();
+        while let Some(mut log) = logs.next() {
+            let size = |log: &VertexLog| log.msg.len();
+            while let Some(next) =
+                logs.next_if(|next| are_one(&log, next) && size(&log) + size(next) <= OUTPUT_BYTES)
+            {
+                log.msg.extend_from_slice(&next.msg);
+            }
             self.log(log, &mut add);
         }
         for warning in response.warnings {
             add(Frame::Warning(tell_warning(warning)));
         }
         frames
+    }
+
+    /// A step that ran when the progress broke off and whose command this error quotes: the last word on it is missing.
+    pub(super) fn quoted(&self, message: &str) -> Option<&Step> {
+        let quotes = |step: &&Step| command(&step.name).is_some_and(|command| message.contains(command));
+        let running =
+            self.vertices.values().filter(|step| step.started.is_some() && step.completed.is_none());
+        running.filter(quotes).max_by_key(|step| command(&step.name).map(str::len))
     }
 
     /// The step that failed the build: the first that is more than a consequence of being stopped.
@@ -152,12 +167,35 @@ impl Progress {
     }
 }
 
+/// Whether the second message goes on where the first ended, and at the same time as far as anybody sees: a step that
+/// writes line by line would otherwise be as many frames.
+fn are_one(one: &VertexLog, two: &VertexLog) -> bool {
+    let millisecond = |log: &VertexLog| log.timestamp.map(|at| (at.seconds, at.nanos / 1_000_000));
+    one.stream == two.stream
+        && millisecond(one) == millisecond(two)
+        && one.vertex == two.vertex
+        && !one.msg.ends_with(CLIP_END)
+        && !two.msg.ends_with(CLIP_END)
+}
+
+/// The command of a `RUN`, without the flags before it.
+fn command(name: &str) -> Option<&str> {
+    let (_, mut command) = name.split_once("] RUN ")?;
+    while let Some((flag, rest)) = command.split_once(' ').filter(|(flag, _)| flag.starts_with("--")) {
+        (_, command) = (flag, rest.trim_start());
+    }
+    (!command.is_empty()).then_some(command)
+}
+
 /// Where BuildKit's marker starts in a message that ends with it.
 fn clip_marker(data: &[u8]) -> Option<usize> {
+    if !data.ends_with(CLIP_END) {
+        return None;
+    }
     // The limit between the two is a short number with its unit.
     let window = data.len().saturating_sub(CLIP_START.len() + CLIP_END.len() + 32);
     let start = data[window..].windows(CLIP_START.len()).rposition(|part| part == CLIP_START)?;
-    data.ends_with(CLIP_END).then_some(window + start)
+    Some(window + start)
 }
 
 fn tell_warning(warning: VertexWarning) -> log_frame::Warning {
@@ -247,6 +285,52 @@ mod tests {
         for plain in [&b"[output clipped, log limit 2MiB reached]"[..], b" reached]\n", b""] {
             assert_eq!(output(&Progress::default().tell(logs(plain))), plain);
         }
+    }
+
+    #[test]
+    fn lines_of_one_moment_are_one_frame() {
+        let line = |text: &str, stream, nanos| VertexLog {
+            vertex: "v".to_owned(),
+            stream,
+            msg: text.as_bytes().to_vec(),
+            timestamp: Some(bollard_buildkit_proto::google::protobuf::Timestamp { seconds: 1, nanos }),
+        };
+        let logs = vec![
+            line("a\n", 1, 100),
+            line("b\n", 1, 900_000),
+            line("c\n", 1, 1_000_000),
+            line("d\n", 2, 1_000_000),
+            line("x\n[output clipped, log limit 2MiB reached]\n", 2, 1_000_000),
+            line("e\n", 2, 1_000_000),
+        ];
+        let frames = Progress::default().tell(StatusResponse { logs, ..StatusResponse::default() });
+        let said: Vec<_> = frames
+            .iter()
+            .map(|frame| match &frame.frame {
+                Some(Frame::Output(output)) => String::from_utf8_lossy(&output.data).into_owned(),
+                Some(Frame::Clipped(_)) => "clipped".to_owned(),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(said, ["a\nb\n", "c\n", "d\n", "x", "clipped", "e\n"]);
+    }
+
+    #[test]
+    fn a_step_whose_end_is_missing_is_found_by_its_command() {
+        let mut progress = Progress::default();
+        let at = || Some(bollard_buildkit_proto::google::protobuf::Timestamp { seconds: 1, nanos: 0 });
+        let started = |name: &str| Vertex { started: at(), ..vertex(name, "") };
+        let vertexes = vec![
+            started("[1/3] RUN exit"),
+            started("[2/3] RUN --mount=type=cache,target=/x --network=none exit 7"),
+            Vertex { completed: at(), ..started("[3/3] RUN exit 7 # done") },
+        ];
+        progress.tell(StatusResponse { vertexes, ..Default::default() });
+        assert!(progress.failed().is_none());
+        let quoted = |message| progress.quoted(message).map(|step| step.name.as_str());
+        let told = quoted("executor failed running [/bin/sh -c exit 7]: exit code: 7");
+        assert_eq!(told, Some("[2/3] RUN --mount=type=cache,target=/x --network=none exit 7"));
+        assert_eq!(quoted("something else"), None);
     }
 
     #[test]

@@ -45,11 +45,21 @@ pub struct BuildRequest {
     /// Read all of the context, not only what the Dockerfile copies: quicker on Engines without
     /// [`SourcePolicy`](super::Feature::SourcePolicy), where the context is small. It has passed its ignore file.
     pub whole_context: bool,
-    /// Names the copy of the context that the Engine keeps between builds. One per project and worker slot:
-    /// two builds under one key at the same time make one of them send everything again.
+    /// Names the copy of the context that the Engine keeps between builds. Two builds under one key at the same time
+    /// make one of them send everything again. The Engine must never have been sent a file under it that differs from
+    /// one of this context and that it takes for the same: a name of [`Sent`](crate::sent::Sent).
     pub shared_key: String,
     /// For pulling private bases.
     pub credentials: Vec<Credential>,
+}
+
+/// How BuildKit is to send a root file system. Either way it arrives as a tar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// As the tar that BuildKit writes, whose times are rounded to whole seconds.
+    Tar,
+    /// File by file, for a folder: times are exact.
+    Exact,
 }
 
 /// An image, and what it is locked to.

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 
 use bollard_buildkit_proto::moby::buildkit::v1::SolveRequest;
 
-use super::BuildRequest;
 use super::inputs::whole_context;
 use super::policy::source_policy;
+use super::{BuildRequest, Form};
 
 /// A caller's own cache namespace must not win over ours: it separates projects that share an Engine.
 const CACHE_NAMESPACE: &str = "build-arg:BUILDKIT_CACHE_MOUNT_NS";
@@ -31,8 +31,14 @@ pub(super) fn solve_request(request: &BuildRequest, session: String, exporter: &
 
 /// The exporter that leaves an image in the Engine's store.
 pub(super) const IMAGE: &str = "moby";
-/// The one that sends the root file system back, as a tar.
-pub(super) const FILES: &str = "tar";
+
+/// The one that sends the root file system back.
+pub(super) fn files(form: Form) -> &'static str {
+    match form {
+        Form::Tar => "tar",
+        Form::Exact => "local",
+    }
+}
 
 /// The name the session serves the Dockerfile under: the last component of the user's.
 pub(super) fn dockerfile_name(request: &BuildRequest) -> &str {

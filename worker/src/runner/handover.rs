@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use archyard_model::{Artifact, Failure, ImageResult, Sha256, limits};
+use archyard_model::{Artifact, Failure, ImageResult, Output, Sha256, limits};
 use archyard_proto::v1::LogFrame;
 use archyard_proto::v1::log_frame::{Frame, Status, Vertex};
 use bytes::Bytes;
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::log::Log;
 use super::order::Order;
 use crate::engine::{
-    BuildError, BuildRequest, Built, DockerEngine, Engine as _, PushError, Source, TakeRequest, Taken,
+    BuildError, BuildRequest, Built, DockerEngine, Engine as _, Form, PushError, Source, TakeRequest, Taken,
 };
 use crate::handover::{Blob, Content, Handover, HandoverError};
 
@@ -94,8 +94,9 @@ pub(super) async fn files(
         ..request
     };
     let (sink, pieces) = mpsc::channel(AHEAD);
+    let form = if order.spec.output == Output::Tar { Form::Tar } else { Form::Exact };
     let writing = tokio::task::spawn_blocking(move || write(file, pieces));
-    let sent = engine.files(request, source, sink, log.sender(), cancel.clone()).await;
+    let sent = engine.files(request, source, form, sink, log.sender(), cancel.clone()).await;
     let written = writing.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
     // A disk that is full is why the Engine could send no more.
     let (file, digest, size) =

@@ -23,7 +23,7 @@ const GATHERING: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(super) struct Log {
     sender: mpsc::Sender<LogFrame>,
-    writer: JoinSet<io::Result<()>>,
+    writer: JoinSet<io::Result<Option<String>>>,
 }
 
 impl Log {
@@ -58,14 +58,14 @@ impl Log {
         }
     }
 
-    /// Waits until everything is on disk.
-    pub(super) async fn close(self) -> io::Result<()> {
+    /// Waits until everything is on disk. Returns why the log is not whole, where it is not.
+    pub(super) async fn close(self) -> io::Result<Option<String>> {
         let Self { sender, mut writer } = self;
         drop(sender);
         match writer.join_next().await {
             Some(Ok(written)) => written,
             Some(Err(error)) => Err(io::Error::other(error)),
-            None => Ok(()),
+            None => Ok(None),
         }
     }
 }
@@ -89,7 +89,7 @@ pub(super) fn failure(spool: &Path, error: &io::Error) -> Failure {
 
 /// Writes until every sender is gone. What comes within a moment is written together: each write wakes the agent,
 /// the scheduler and every reader, on processors that the build needs.
-async fn write(mut writer: Writer, mut frames: mpsc::Receiver<LogFrame>) -> io::Result<()> {
+async fn write(mut writer: Writer, mut frames: mpsc::Receiver<LogFrame>) -> io::Result<Option<String>> {
     while let Some(frame) = frames.recv().await {
         writer.append(frame)?;
         let flush_at = Instant::now() + GATHERING;
@@ -98,7 +98,7 @@ async fn write(mut writer: Writer, mut frames: mpsc::Receiver<LogFrame>) -> io::
         }
         writer.flush()?;
     }
-    Ok(())
+    Ok(writer.warning())
 }
 
 #[cfg(test)]
@@ -118,7 +118,7 @@ mod tests {
             sender.send(LogFrame::default()).await.unwrap();
         }
         drop(sender);
-        log.close().await.unwrap();
+        assert_eq!(log.close().await.unwrap(), None);
         assert_eq!(Frames::new(File::open(&path).unwrap()).count(), 1_001);
     }
 

@@ -100,12 +100,13 @@ fn run_in(dir: &AttemptDir) -> Result<(), RunnerError> {
         worker = tracing::field::Empty,
     );
     let _in_span = span.enter();
-    let outcome = Order::of(id, told).map_err(OrderError::into_failure).and_then(|order| {
+    let ended = Order::of(id, told).map_err(OrderError::into_failure).and_then(|order| {
         span.record("worker", order.worker.as_str());
         let credentials = order::credentials(&mut io::stdin().lock()).map_err(OrderError::into_failure)?;
         in_runtime(dir, &order, credentials)
     });
-    let result = result(id, outcome, dir.spool_bytes());
+    let ended = ended.unwrap_or_else(|failure| Ended { outcome: Err(failure), log_warning: None });
+    let result = result(id, ended, dir.spool_bytes());
     // Said first: whoever has the result may read this log at once.
     tracing::info!(
         log_bytes = result.log_bytes,
@@ -116,8 +117,15 @@ fn run_in(dir: &AttemptDir) -> Result<(), RunnerError> {
     Ok(())
 }
 
+/// How an attempt ended.
+struct Ended {
+    outcome: Result<ImageResult, Failure>,
+    /// Why its log is not whole.
+    log_warning: Option<String>,
+}
+
 /// Whatever happens in there, an outcome comes out.
-fn in_runtime(dir: &AttemptDir, order: &Order, credentials: Vec<Credential>) -> Result<ImageResult, Failure> {
+fn in_runtime(dir: &AttemptDir, order: &Order, credentials: Vec<Credential>) -> Result<Ended, Failure> {
     let infrastructure =
         |code: &str, message: String| Failure::new(FailureClass::Infrastructure, code, message);
     // One thread: starting more costs more than they bring to one build.
@@ -134,8 +142,8 @@ fn in_runtime(dir: &AttemptDir, order: &Order, credentials: Vec<Credential>) -> 
             Log::create(&dir.spool(), cancel.clone()).map_err(|error| log::failure(&dir.spool(), &error))?;
         let outcome = phases::run(order, credentials, &log, &cancel).await;
         // A log that could not be written is why the rest was canceled.
-        log.close().await.map_err(|error| log::failure(&dir.spool(), &error))?;
-        outcome
+        let log_warning = log.close().await.map_err(|error| log::failure(&dir.spool(), &error))?;
+        Ok(Ended { outcome, log_warning })
     };
     let outcome = catch_unwind(AssertUnwindSafe(|| runtime.block_on(attempt)));
     runtime.shutdown_background();
@@ -151,12 +159,19 @@ fn in_runtime(dir: &AttemptDir, order: &Order, credentials: Vec<Credential>) -> 
     })
 }
 
-fn result(id: AttemptId, outcome: Result<ImageResult, Failure>, log_bytes: u64) -> proto::AttemptResult {
-    let (image, failure) = match outcome {
+fn result(id: AttemptId, ended: Ended, log_bytes: u64) -> proto::AttemptResult {
+    let (image, failure) = match ended.outcome {
         Ok(image) => (Some(convert::image_to_proto(&image)), None),
         Err(failure) => (None, Some(convert::failure_to_proto(&failure))),
     };
-    proto::AttemptResult { attempt: Some(convert::attempt_to_proto(id)), image, failure, log_bytes }
+    let log_warning = ended.log_warning.unwrap_or_default();
+    proto::AttemptResult {
+        attempt: Some(convert::attempt_to_proto(id)),
+        image,
+        failure,
+        log_bytes,
+        log_warning,
+    }
 }
 
 fn lock(dir: &AttemptDir) -> Result<RunnerLock, RunnerError> {
@@ -211,7 +226,7 @@ mod tests {
     #[test]
     fn an_attempt_that_has_ended_is_left_alone() {
         let (_folder, dir) = folder();
-        let ended = result(attempt(), Ok(ImageResult::default()), 7);
+        let ended = result(attempt(), Ended { outcome: Ok(ImageResult::default()), log_warning: None }, 7);
         dir.set_result(&ended).unwrap();
         assert!(matches!(run_in(&dir), Err(RunnerError::Taken(_))));
         assert_eq!(dir.result().unwrap(), Some(ended));
@@ -220,9 +235,11 @@ mod tests {
     #[test]
     fn outcomes_become_results() {
         let failure = Failure::new(FailureClass::User, "run_failed", "x");
-        let failed = result(attempt(), Err(failure), 5);
+        let clipped = Some("clipped".to_owned());
+        let failed = result(attempt(), Ended { outcome: Err(failure), log_warning: clipped }, 5);
         assert_eq!((failed.log_bytes, failed.image.is_none()), (5, true));
-        let built = result(attempt(), Ok(ImageResult::default()), 0);
+        assert_eq!(failed.log_warning, "clipped");
+        let built = result(attempt(), Ended { outcome: Ok(ImageResult::default()), log_warning: None }, 0);
         assert!(built.failure.is_none() && built.image.is_some());
     }
 }

@@ -16,8 +16,10 @@ use super::smoke;
 use crate::cache::{Cache, CacheError, Context, Downloads};
 use crate::engine::{
     BuildError, BuildRequest, Built, Credential, DockerEngine, Engine as _, PushError, PushRequest,
+    Source as _, marks,
 };
 use crate::images::Images;
+use crate::sent::Sent;
 
 /// See [`BuildRequest::whole_context`].
 const SMALL_FILES: u64 = 256;
@@ -35,10 +37,11 @@ pub(super) async fn run(
         Failure::new(FailureClass::Infrastructure, "engine_unreachable", error.to_string())
     })?;
     let images = Images::open(&order.layout).in_use().await?;
+    let context = Arc::new(context);
+    let shared_key = shared_key(order, &context).await?;
 
     log.phase("build", order.engine.clone()).await;
-    let request = request(order, dockerfile.clone(), credentials.clone());
-    let context = Arc::new(context);
+    let request = request(order, dockerfile.clone(), shared_key, credentials.clone());
     // The Engine has enough to do before it asks for the context's files.
     let read = async { context.read().await.map_err(CacheError::into_failure) };
     let build = engine.build(request.clone(), context.clone(), log.sender(), cancel.clone());
@@ -78,9 +81,28 @@ async fn bring(order: &Order, log: &Log, cancel: &CancellationToken) -> Result<(
     Ok((dockerfile.into(), context))
 }
 
-fn request(order: &Order, written: Bytes, credentials: Vec<Credential>) -> BuildRequest {
+/// Under which name the Engine may keep this context. What it may already have under that name is known then, and on
+/// disk.
+async fn shared_key(order: &Order, context: &Arc<Context>) -> Result<String, Failure> {
+    // Builds of two slots never meet under one key: one of them would send everything again.
+    let base = format!("{}/{}/{}", order.worker, namespace(order), order.slot);
+    let marks = async || {
+        context.read().await.map_err(CacheError::into_failure)?;
+        let context = context.clone();
+        let marks = tokio::task::spawn_blocking(move || marks(context.entries())).await;
+        marks.map_err(|error| {
+            Failure::new(FailureClass::Infrastructure, "runner_failed", format!("the runner broke: {error}"))
+        })
+    };
+    Sent::at(order.layout.sent()).name(&base, &order.spec.context.manifest_digest, marks).await
+}
+
+fn namespace(order: &Order) -> String {
+    format!("{}/{}", order.spec.pool, order.spec.project)
+}
+
+fn request(order: &Order, written: Bytes, shared_key: String, credentials: Vec<Credential>) -> BuildRequest {
     let spec = &order.spec;
-    let namespace = format!("{}/{}", spec.pool, spec.project);
     let (dockerfile, pins) = pinned(spec, &written, order.source_policy);
     BuildRequest {
         build_ref: order.attempt.file_name(),
@@ -96,9 +118,8 @@ fn request(order: &Order, written: Bytes, credentials: Vec<Credential>) -> Build
         no_cache: spec.no_cache,
         pull: spec.pull,
         whole_context: !order.source_policy && is_small(&spec.context) && answers_all(spec),
-        // Builds of two slots never meet under one key: one of them would send everything again.
-        shared_key: format!("{}/{namespace}/{}", order.worker, order.slot),
-        cache_namespace: namespace,
+        shared_key,
+        cache_namespace: namespace(order),
         credentials,
     }
 }

@@ -20,6 +20,7 @@ fn job(scheduler: &Scheduler, dockerfile: &str, files: &[(&str, &[u8])]) -> JobS
         path: path.as_bytes().to_vec(),
         mode: 0o644,
         modified_s: 1,
+        modified_ns: 0,
         xattrs: Vec::new(),
         kind: EntryKind::File { size: content.len() as u64, digest: scheduler.put(content) },
     };

@@ -37,6 +37,7 @@ impl Machine {
             path: format!("f{index:06}").into_bytes(),
             mode: 0o644,
             modified_s: 1,
+            modified_ns: 0,
             xattrs: Vec::new(),
             kind: EntryKind::File { size: content.len() as u64, digest: self.scheduler.put(content) },
         };

@@ -56,9 +56,21 @@ impl Script {
     pub(crate) fn expect(&self, id: AttemptId, log_bytes: u64) {
         let attempt = Some(convert::attempt_to_proto(id));
         let image = Some(proto::ImageResult::default());
-        let result = proto::AttemptResult { attempt: attempt.clone(), image, failure: None, log_bytes };
+        let result = proto::AttemptResult {
+            attempt: attempt.clone(),
+            image,
+            failure: None,
+            log_bytes,
+            log_warning: String::new(),
+        };
         let failure = proto::Failure { code: "canceled".to_owned(), failure_class: 3, ..Default::default() };
-        let canceled = proto::AttemptResult { attempt, image: None, failure: Some(failure), log_bytes };
+        let canceled = proto::AttemptResult {
+            attempt,
+            image: None,
+            failure: Some(failure),
+            log_bytes,
+            log_warning: String::new(),
+        };
         self.write(id, "result", &result.encode_length_delimited_to_vec());
         self.write(id, "canceled", &canceled.encode_length_delimited_to_vec());
     }

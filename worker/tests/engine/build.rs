@@ -11,6 +11,8 @@ on_every_engine! {
     builds_for_the_platform_asked_for,
     cache_mounts_of_two_namespaces_are_two,
     output_larger_than_any_message_arrives_whole,
+    output_of_many_small_writes_arrives_whole,
+    a_step_that_fails_after_much_output_keeps_its_error_and_line,
     failures_name_who_is_to_blame_and_where,
     failures_that_have_no_line_are_still_told,
     a_file_that_the_worker_cannot_read_is_not_the_users_fault,
@@ -90,6 +92,39 @@ async fn output_larger_than_any_message_arrives_whole(on: Kind) {
     ended.succeeded();
     let want: String = (1..=300_000).map(|number| format!("{number}\n")).collect();
     assert!(ended.output(1) == want, "{} bytes of {}", ended.output(1).len(), want.len());
+}
+
+/// Writes this many lines, one at a time, and then something else.
+fn lines_then(lines: u32, end: &str) -> String {
+    let line = "0123456789 0123456789 0123456789 0123456789 0123456789 0123456789";
+    dockerfile(&format!(
+        "RUN i=0; while [ $i -lt {lines} ]; do echo $i {line}; i=$((i+1)); done; echo THE END; {end} # {}\n",
+        unique("x")
+    ))
+}
+
+async fn output_of_many_small_writes_arrives_whole(on: Kind) {
+    let ended =
+        build(&engine(on), request(&lines_then(400_000, "true")), Tree::builder().busybox().done()).await;
+    ended.succeeded();
+    let output = ended.output(1);
+    assert_eq!(
+        (output.lines().count(), output.ends_with("\nTHE END\n")),
+        (400_001, true),
+        "{}",
+        output.len()
+    );
+    assert!(output.lines().zip(0..).take(400_000).all(|(line, n)| line.starts_with(&format!("{n} "))));
+    assert!(ended.frames.len() < 200_000, "{} frames", ended.frames.len());
+}
+
+async fn a_step_that_fails_after_much_output_keeps_its_error_and_line(on: Kind) {
+    let text = lines_then(400_000, "exit 7");
+    let ended = build(&engine(on), request(&text), Tree::builder().busybox().done()).await;
+    assert!(ended.output(1).ends_with("\nTHE END\n"));
+    let failure = ended.failure();
+    assert_eq!((failure.class, failure.code.as_str(), failure.exit_code), (User, "run_failed", Some(7)));
+    assert!(failure.message.starts_with("Dockerfile:5: RUN i=0;"), "{failure}");
 }
 
 async fn failures_name_who_is_to_blame_and_where(on: Kind) {

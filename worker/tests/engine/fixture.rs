@@ -3,13 +3,14 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use archyard_model::{Blake3, ContextEntry, ContextManifest, EntryKind, Failure};
 use archyard_proto::v1::LogFrame;
 use archyard_proto::v1::log_frame::{Frame, Vertex};
-use archyard_worker::engine::{BuildError, BuildRequest, Built, DockerEngine, Engine as _, Source};
+use archyard_worker::engine::{BuildError, BuildRequest, Built, DockerEngine, Engine as _, Source, marks};
+use archyard_worker::sent::Sent;
 use futures_util::future::BoxFuture;
 use serde::Deserialize;
 use tempfile::TempDir;
@@ -156,6 +157,14 @@ impl Tree {
         TreeBuilder { entries: Vec::new(), blobs: tempfile::tempdir().unwrap() }
     }
 
+    /// The name under which the Engine may keep it, as a worker finds it: what this process sends is remembered.
+    async fn name(&self, base: &str) -> String {
+        static SENT: LazyLock<TempDir> = LazyLock::new(|| tempfile::tempdir().unwrap());
+        let manifest = Blake3::of(&self.manifest.encode());
+        let marks = async || Ok::<_, ()>(marks(self.manifest.entries()));
+        Sent::at(SENT.path()).name(base, &manifest, marks).await.unwrap()
+    }
+
     /// Makes a file unreadable: what is announced is then not there.
     pub(crate) fn lose(&self, content: &[u8]) {
         fs::remove_file(self.blobs.path().join(Blake3::of(content).hex())).unwrap();
@@ -200,7 +209,15 @@ impl TreeBuilder {
 
     pub(crate) fn entry(mut self, path: &str, mode: u32, kind: EntryKind) -> Self {
         let path = path.as_bytes().to_vec();
-        self.entries.push(ContextEntry { path, mode, modified_s: 1_700_000_000, xattrs: Vec::new(), kind });
+        let (modified_s, modified_ns) = (1_700_000_000, 0);
+        self.entries.push(ContextEntry { path, mode, modified_s, modified_ns, xattrs: Vec::new(), kind });
+        self
+    }
+
+    /// The time of the entry before.
+    pub(crate) fn modified(mut self, seconds: i64, nanoseconds: u32) -> Self {
+        let entry = self.entries.last_mut().unwrap();
+        (entry.modified_s, entry.modified_ns) = (seconds, nanoseconds);
         self
     }
 
@@ -268,6 +285,7 @@ pub(crate) async fn build_until(
     source: Arc<Tree>,
     cancel: CancellationToken,
 ) -> Ended {
+    let request = BuildRequest { shared_key: source.name(&request.shared_key).await, ..request };
     let (progress, mut told) = mpsc::channel(64);
     let collect = async {
         let mut frames = Vec::new();

@@ -15,3 +15,4 @@ mod registries;
 mod run;
 mod stop;
 mod take;
+mod times;

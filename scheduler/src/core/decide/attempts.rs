@@ -14,6 +14,9 @@ use crate::core::refusal::Refusal;
 use crate::core::state::State;
 use crate::core::times::spoken;
 
+/// What a worker said of an attempt's log: its length in bytes, and why it is not whole.
+pub(in crate::core) type Log = (u64, Option<String>);
+
 /// The worker took its lease. If it is no longer its to take, it is told to stop.
 pub(super) fn accepted(
     state: &State,
@@ -46,7 +49,7 @@ pub(super) fn rejected(
     if held(state, worker, attempt).is_some_and(|job| job.state == JobState::Leased) {
         let text = if message.is_empty() { code } else { message };
         let failure = idle(format!("worker {worker} declined the lease: {text}"), "lease_declined");
-        facts.extend(end_attempt(state, attempt, Err(failure), 0, true));
+        facts.extend(end_attempt(state, attempt, Err(failure), Log::default(), true));
     }
     Ok(facts)
 }
@@ -57,7 +60,7 @@ pub(super) fn ended(
     connection: ConnectionId,
     attempt: AttemptId,
     outcome: Result<ImageResult, Failure>,
-    log_bytes: u64,
+    log: Log,
 ) -> Result<Vec<Fact>, Refusal> {
     let worker = connected(state, connection)?.clone();
     let mut facts = Vec::new();
@@ -65,7 +68,7 @@ pub(super) fn ended(
         if job.state == JobState::Leased {
             facts.push(Fact::AttemptStarted { attempt });
         }
-        facts.extend(end_attempt(state, attempt, outcome, log_bytes, false));
+        facts.extend(end_attempt(state, attempt, outcome, log, false));
     }
     facts.push(Fact::SlotFreed { worker: worker.clone(), attempt });
     facts.push(Fact::ResultNoted { worker, attempt });
@@ -78,7 +81,7 @@ pub(in crate::core) fn unanswered(state: &State, attempt: AttemptId) -> Vec<Fact
     let patience = spoken(state.live.times.lease_answer);
     let failure =
         idle(format!("worker {worker} did not answer the lease within {patience}"), "lease_unanswered");
-    let mut facts = end_attempt(state, attempt, Err(failure), 0, true);
+    let mut facts = end_attempt(state, attempt, Err(failure), Log::default(), true);
     facts.push(Fact::StrayFound { worker: worker.clone(), attempt });
     facts
 }
@@ -92,7 +95,7 @@ pub(in crate::core) fn unconfirmed(state: &State, attempt: AttemptId) -> Vec<Fac
         "stop_unconfirmed",
         format!("worker {worker} did not confirm the stop within {patience}"),
     );
-    end_attempt(state, attempt, Err(failure), 0, false)
+    end_attempt(state, attempt, Err(failure), Log::default(), false)
 }
 
 /// The end of a current attempt, with what it means for the job. `idle`: the lease never became a try.
@@ -100,7 +103,7 @@ pub(in crate::core) fn end_attempt(
     state: &State,
     attempt: AttemptId,
     outcome: Result<ImageResult, Failure>,
-    log_bytes: u64,
+    (log_bytes, log_warning): Log,
     idle: bool,
 ) -> Vec<Fact> {
     let Some(build) = state.ledger.build(attempt.job.build) else { return Vec::new() };
@@ -115,7 +118,7 @@ pub(in crate::core) fn end_attempt(
         Err(failure) => verdict(job, failure, idle),
     };
     let missed = outcome.as_ref().err().and_then(|failure| context::missed(build, failure));
-    let mut facts = vec![Fact::AttemptEnded { attempt, outcome, log_bytes, verdict }];
+    let mut facts = vec![Fact::AttemptEnded { attempt, outcome, log_bytes, log_warning, verdict }];
     facts.extend(missed);
     facts
 }

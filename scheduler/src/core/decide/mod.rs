@@ -44,8 +44,8 @@ pub fn decide(state: &State, moment: Moment, input: Input) -> Result<Vec<Fact>, 
         Input::LeaseRejected { connection, attempt, code, message } => {
             attempts::rejected(state, connection, attempt, &code, &message)
         }
-        Input::AttemptEnded { connection, attempt, outcome, log_bytes } => {
-            attempts::ended(state, connection, attempt, outcome, log_bytes)
+        Input::AttemptEnded { connection, attempt, outcome, log_bytes, log_warning } => {
+            attempts::ended(state, connection, attempt, outcome, (log_bytes, log_warning))
         }
         Input::IndexPrepared { build, index, size } => publish::index_prepared(state, build, index, size),
         Input::TagMoved { build, tag } => publish::tag_moved(state, build, tag),

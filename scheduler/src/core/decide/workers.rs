@@ -7,7 +7,7 @@ use archyard_model::{
     AttemptId, Failure, FailureClass, JobState, Principal, WorkerName, WorkerOffer, limits,
 };
 
-use super::attempts::end_attempt;
+use super::attempts::{Log, end_attempt};
 use crate::core::fact::Fact;
 use crate::core::input::{ConnectionId, Moment, RunningAttempt};
 use crate::core::policy;
@@ -127,5 +127,5 @@ fn vanished(state: &State, worker: &WorkerName, attempt: AttemptId) -> Vec<Fact>
         ("attempt_vanished", "no longer has the attempt: its runner or its machine ended")
     };
     let failure = Failure::new(FailureClass::Infrastructure, code, format!("worker {worker} {text}"));
-    end_attempt(state, attempt, Err(failure), 0, leased)
+    end_attempt(state, attempt, Err(failure), Log::default(), leased)
 }

@@ -46,6 +46,7 @@ pub(super) fn leased(state: &mut State, moment: Moment, attempt: AttemptId, work
             ended_ms: None,
             failure: None,
             log_bytes: 0,
+            log_warning: None,
             counted: true,
         });
         let kind = EventKind::JobLeased { job: job.index, token, worker: worker.clone() };
@@ -96,7 +97,7 @@ pub(super) fn ended(
     moment: Moment,
     attempt: AttemptId,
     outcome: &Result<ImageResult, Failure>,
-    log_bytes: u64,
+    (log_bytes, log_warning): (u64, Option<&String>),
     verdict: Verdict,
 ) {
     if !state.ledger.is_current(attempt) {
@@ -113,6 +114,7 @@ pub(super) fn ended(
         current.ended_ms = Some(moment.wall_ms);
         current.failure.clone_from(&failure);
         current.log_bytes = log_bytes;
+        current.log_warning = log_warning.cloned();
         current.counted = verdict != Verdict::Requeue;
         let (token, by) = (current.token, current.worker.clone());
         worker = Some(by.clone());

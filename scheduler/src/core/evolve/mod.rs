@@ -54,8 +54,8 @@ pub fn evolve(state: &mut State, moment: Moment, fact: &Fact) {
         Fact::JobWaiting { job, reason } => attempts::waiting(state, moment, *job, reason),
         Fact::JobLeased { attempt, worker } => attempts::leased(state, moment, *attempt, worker),
         Fact::AttemptStarted { attempt } => attempts::started(state, moment, *attempt),
-        Fact::AttemptEnded { attempt, outcome, log_bytes, verdict } => {
-            attempts::ended(state, moment, *attempt, outcome, *log_bytes, *verdict);
+        Fact::AttemptEnded { attempt, outcome, log_bytes, log_warning, verdict } => {
+            attempts::ended(state, moment, *attempt, outcome, (*log_bytes, log_warning.as_ref()), *verdict);
         }
         Fact::JobEnded { job, verdict, failure } => {
             attempts::job_ended(state, moment, *job, *verdict, failure.as_ref());

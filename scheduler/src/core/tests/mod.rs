@@ -108,7 +108,8 @@ impl Farm {
     }
 
     fn end(&mut self, connection: ConnectionId, attempt: AttemptId, outcome: Result<ImageResult, Failure>) {
-        self.give(Input::AttemptEnded { connection, attempt, outcome, log_bytes: 9 }).unwrap();
+        self.give(Input::AttemptEnded { connection, attempt, outcome, log_bytes: 9, log_warning: None })
+            .unwrap();
     }
 
     /// Leases since the last call: attempt and stream, in order.

@@ -43,7 +43,9 @@ pub(super) fn fact(record: Record) -> Result<Fact, Invalid> {
                 Some(image) => Ok(image_from_proto(image)?),
                 None => Err(failure_from_proto(required("failure", m.failure)?)?),
             };
-            Fact::AttemptEnded { attempt: attempt(m.attempt)?, outcome, log_bytes: m.log_bytes, verdict }
+            let log_warning = (!m.log_warning.is_empty()).then_some(m.log_warning);
+            let attempt = attempt(m.attempt)?;
+            Fact::AttemptEnded { attempt, outcome, log_bytes: m.log_bytes, log_warning, verdict }
         }
         Record::JobEnded(m) => Fact::JobEnded {
             verdict: verdict(m.verdict())?,

@@ -143,6 +143,7 @@ fn read_job(job: JobRecord, extra: &proto::build_restored::JobExtra) -> Job {
         ended_ms: attempt.ended_at.map(millis),
         failure: attempt.failure,
         log_bytes: attempt.log_bytes,
+        log_warning: attempt.log_warning,
     });
     Job {
         platform: job.platform,

@@ -47,8 +47,8 @@ pub(super) fn fact(fact: &Fact) -> Option<Record> {
         Fact::AttemptStarted { attempt: id } => {
             Record::AttemptStarted(proto::AttemptStarted { attempt: Some(attempt(*id)) })
         }
-        Fact::AttemptEnded { attempt, outcome, log_bytes, verdict } => {
-            Record::AttemptEnded(attempt_ended(*attempt, outcome, *log_bytes, *verdict))
+        Fact::AttemptEnded { attempt, outcome, log_bytes, log_warning, verdict } => {
+            Record::AttemptEnded(attempt_ended(*attempt, outcome, *log_bytes, log_warning.as_ref(), *verdict))
         }
         Fact::JobEnded { job: id, verdict: end, failure } => Record::JobEnded(proto::JobEnded {
             job: Some(job(*id)),
@@ -146,6 +146,7 @@ fn attempt_ended(
     id: AttemptId,
     outcome: &Result<ImageResult, Failure>,
     log_bytes: u64,
+    log_warning: Option<&String>,
     end: Verdict,
 ) -> proto::AttemptEnded {
     proto::AttemptEnded {
@@ -153,6 +154,7 @@ fn attempt_ended(
         image: outcome.as_ref().ok().map(image_to_proto),
         failure: outcome.as_ref().err().map(failure_to_proto),
         log_bytes,
+        log_warning: log_warning.cloned().unwrap_or_default(),
         verdict: verdict(end).into(),
     }
 }

@@ -52,8 +52,9 @@ const SETTLING: Duration = Duration::from_secs(5);
 /// An Engine may refuse at first.
 const REMOVAL_TRIES: u32 = 20;
 const REMOVAL_RETRY: Duration = Duration::from_millis(250);
-/// What a program wrote before it ended is on its way to us; the Engine ends the stream after it.
-const LAST_OUTPUT: Duration = Duration::from_secs(2);
+/// What a program wrote before it ended is on its way to us; the Engine ends the stream after it. It may say nothing for
+/// so long.
+const LAST_OUTPUT: Duration = Duration::from_secs(10);
 /// An Engine hears of a kill for want of memory from elsewhere than of the exit that it causes.
 const LATE_NEWS: Duration = Duration::from_millis(300);
 /// 128 and SIGKILL: how it ends when the kernel takes its memory back.
@@ -256,7 +257,8 @@ impl Container<'_> {
     /// Until it has ended, by itself or not.
     async fn listen(&self, attached: AttachContainerResults, output: &mut Output) -> Result<End, RunError> {
         let mut stopped = pin!(self.until_stopped());
-        let mut told = pin!(output.take(attached.output));
+        let ended = CancellationToken::new();
+        let mut told = pin!(output.take(attached.output, &ended, LAST_OUTPUT));
         let mut telling = true;
         let end = loop {
             tokio::select! {
@@ -267,8 +269,9 @@ impl Container<'_> {
         if !matches!(end, End::Exited(_)) {
             self.kill().await;
         }
-        if telling && timeout(LAST_OUTPUT, told).await.is_err() {
-            tracing::debug!(container = self.name, "its output does not end");
+        ended.cancel();
+        if telling {
+            told.await;
         }
         self.look_closer(end).await
     }

@@ -2,7 +2,7 @@
 //!
 //! Past its limit everything is still read, or the program would stand still; it is dropped where it comes in.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use archyard_model::limits;
 use archyard_proto::v1::LogFrame;
@@ -12,6 +12,7 @@ use bollard::errors::Error;
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 /// What came meanwhile goes into one frame: a program may write byte by byte.
 const AT_ONCE: usize = 64;
@@ -38,14 +39,43 @@ impl Output {
         Self { step, sink, left, is_clipped: false, tail: Vec::new() }
     }
 
-    /// Takes all of it. However the stream ends, why the program ended is said elsewhere.
-    pub(super) async fn take(&mut self, stream: impl Stream<Item = Result<LogOutput, Error>>) {
+    /// Takes all of it. Once the program has `ended`, silence of the Engine for `patience` ends it too; the log then says
+    /// that something may be missing, as it does where the stream breaks.
+    pub(super) async fn take(
+        &mut self,
+        stream: impl Stream<Item = Result<LogOutput, Error>>,
+        ended: &CancellationToken,
+        patience: Duration,
+    ) {
         let mut stream = std::pin::pin!(stream.ready_chunks(AT_ONCE));
-        while let Some(batch) = stream.next().await {
-            for (number, data) in merge(batch.into_iter().flatten()) {
+        loop {
+            let silence = async {
+                ended.cancelled().await;
+                tokio::time::sleep(patience).await;
+            };
+            let batch = tokio::select! {
+                biased;
+                batch = stream.next() => batch,
+                () = silence => return self.incomplete("the Engine did not end it").await,
+            };
+            let Some(batch) = batch else { return };
+            let mut broken = None;
+            let whole = batch.into_iter().map_while(|part| part.map_err(|error| broken = Some(error)).ok());
+            for (number, data) in merge(whole) {
                 self.keep(&data);
                 self.tell(number, data).await;
             }
+            if let Some(error) = broken {
+                return self.incomplete(&error.to_string()).await;
+            }
+        }
+    }
+
+    /// Says in the log that the rest is missing.
+    async fn incomplete(&mut self, reason: &str) {
+        if !std::mem::replace(&mut self.is_clipped, true) {
+            let message = format!("the rest of this output is missing: {reason}");
+            self.send(Frame::Clipped(Clipped { vertex: self.step.clone(), message })).await;
         }
     }
 
@@ -105,9 +135,16 @@ mod tests {
     use prost::Message as _;
 
     async fn told(parts: Vec<LogOutput>) -> (Vec<LogFrame>, String) {
+        taken(stream::iter(parts.into_iter().map(Ok))).await
+    }
+
+    /// Of a program that has ended.
+    async fn taken(stream: impl Stream<Item = Result<LogOutput, Error>>) -> (Vec<LogFrame>, String) {
         let (sink, mut frames) = mpsc::channel(100_000);
         let mut output = Output::new("s".to_owned(), sink);
-        output.take(stream::iter(parts.into_iter().map(Ok))).await;
+        let ended = CancellationToken::new();
+        ended.cancel();
+        output.take(stream, &ended, Duration::from_millis(200)).await;
         let tail = output.tail();
         drop(output);
         let mut all = Vec::new();
@@ -153,6 +190,33 @@ mod tests {
             frames.iter().filter(|frame| matches!(frame.frame, Some(Frame::Clipped(_)))).collect();
         assert_eq!(clipped.len(), 1);
         assert!(frames.iter().all(|frame| frame.encoded_len() <= limits::LOG_FRAME_BYTES));
+    }
+
+    fn missing(frames: &[LogFrame]) -> Option<String> {
+        match frames.last().and_then(|frame| frame.frame.as_ref()) {
+            Some(Frame::Clipped(clipped)) => Some(clipped.message.clone()),
+            _ => None,
+        }
+    }
+
+    #[tokio::test]
+    async fn what_comes_late_is_taken_while_it_comes() {
+        let slow = stream::iter(0..4).then(|_| async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            Ok(out(b"x"))
+        });
+        let (frames, tail) = taken(slow).await;
+        assert_eq!((tail.as_str(), missing(&frames)), ("xxxx", None));
+    }
+
+    #[tokio::test]
+    async fn output_that_breaks_off_says_so() {
+        let silent = stream::iter([Ok(out(b"x"))]).chain(stream::pending());
+        let (frames, tail) = taken(silent).await;
+        assert!(missing(&frames).unwrap().contains("did not end it") && tail == "x");
+        let parts = vec![Ok(out(b"x")), Err(Error::RequestTimeoutError), Ok(out(b"y"))];
+        let (frames, tail) = taken(stream::iter(parts)).await;
+        assert!(missing(&frames).unwrap().starts_with("the rest of this output is missing") && tail == "x");
     }
 
     #[tokio::test]

@@ -5,7 +5,6 @@ use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
-use archyard_model::context::walk_order;
 use archyard_model::{Blake3, ContextEntry, EntryKind};
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
@@ -17,7 +16,7 @@ use tonic::{Status, Streaming};
 
 use super::selection::select;
 use super::sender;
-use super::wire::{Outgoing, Packet, PacketCodec};
+use super::wire::{Outgoing, Packet, PacketCodec, itself};
 use crate::engine::Source;
 use crate::engine::tasks::Spawner;
 
@@ -63,12 +62,14 @@ impl Dockerfile {
     /// A file of this name, which has no `/`, and content.
     pub(in crate::engine) fn new(name: &str, content: Bytes) -> Self {
         let digest = Blake3::of(&content);
-        let [.., a, b, c, d] = *digest.as_bytes();
+        let [a, b, c, d, e, f, g, h, ..] = *digest.as_bytes();
         let entry = ContextEntry {
             path: name.into(),
             mode: 0o644,
-            // Nobody sees this time, so it can stand for the content as well as the nanoseconds do.
-            modified_s: i64::from(u32::from_le_bytes([a, b, c, d])),
+            // The time stands for the content, for BuildKit compares nothing else. The frontend reads this directory and
+            // nothing copies from it, so no build and no image can see the time. A date that every file system holds.
+            modified_s: i64::from(u32::from_le_bytes([a, b, c, d]) >> 2),
+            modified_ns: u32::from_le_bytes([e, f, g, h]) % 1_000_000_000,
             xattrs: Vec::new(),
             kind: EntryKind::File { size: content.len() as u64, digest },
         };
@@ -167,19 +168,9 @@ impl Listing {
         self.tree.entries().get(at as usize)
     }
 
-    /// A file's length in bytes and its content, whichever of its names this entry is.
-    pub(super) fn file<'a>(&'a self, entry: &'a ContextEntry) -> Option<(u64, &'a Blake3)> {
-        let named = match &entry.kind {
-            EntryKind::Hardlink { target } => {
-                let entries = self.tree.entries();
-                &entries[entries.binary_search_by(|entry| walk_order(&entry.path, target)).ok()?].kind
-            }
-            kind => kind,
-        };
-        match named {
-            EntryKind::File { size, digest } => Some((*size, digest)),
-            _ => None,
-        }
+    /// This entry, or the file that it is a further name of.
+    pub(super) fn itself<'a>(&'a self, entry: &'a ContextEntry) -> &'a ContextEntry {
+        itself(self.tree.entries(), entry)
     }
 
     /// The content of the file announced under this number, and its length in bytes. Blocks.

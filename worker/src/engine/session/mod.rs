@@ -9,18 +9,19 @@ mod filesync;
 mod router;
 mod selection;
 mod sender;
+mod tree;
 mod unavailable;
 mod wire;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use hyper::server::conn::http2;
 use hyper_util::rt::TokioTimer;
-use tokio::sync::mpsc;
 
+pub(super) use filesend::Sink;
 pub(super) use filesync::{Dockerfile, Files, Unserved};
+pub(super) use wire::marks;
 
 use super::dial::Endpoint;
 use super::tasks::Tasks;
@@ -57,7 +58,7 @@ pub(super) struct Served {
     /// For private bases.
     pub(super) credentials: Vec<Credential>,
     /// Takes what the Solve sends back, where it is asked to.
-    pub(super) sink: Option<mpsc::Sender<Bytes>>,
+    pub(super) sink: Option<Sink>,
 }
 
 impl Session {

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use bollard_buildkit_proto::moby::buildkit::secrets::v1::secrets_server::SecretsServer;
 use bollard_buildkit_proto::moby::filesync::v1::auth_server::AuthServer;
-use bollard_buildkit_proto::moby::filesync::v1::file_send_server::FileSendServer;
 use bollard_buildkit_proto::moby::sshforward::v1::ssh_server::SshServer;
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -28,7 +27,7 @@ pub(super) struct Router {
     files: Arc<Files>,
     spawner: Spawner,
     auth: AuthServer<Credentials>,
-    sent: FileSendServer<Sent>,
+    sent: Sent,
     health: HealthServer<Alive>,
     secrets: SecretsServer<NoSecrets>,
     ssh: SshServer<NoAgent>,
@@ -45,7 +44,7 @@ impl Router {
             files,
             spawner,
             auth: AuthServer::from_arc(credentials),
-            sent: FileSendServer::new(sent),
+            sent,
             health: HealthServer::new(Alive),
             secrets: SecretsServer::new(NoSecrets),
             ssh: SshServer::new(NoAgent),
@@ -65,7 +64,10 @@ impl hyper::service::Service<Request<Incoming>> for Router {
                 let (files, spawner) = (self.files.clone(), self.spawner.clone());
                 Box::pin(async move { Ok(filesync::serve(files, spawner, request).await) })
             }
-            "/moby.filesync.v1.FileSend" => self.sent.clone().call(request),
+            "/moby.filesync.v1.FileSend" => {
+                let (sent, spawner) = (self.sent.clone(), self.spawner.clone());
+                Box::pin(async move { Ok(sent.serve(spawner, request).await) })
+            }
             "/moby.filesync.v1.Auth" => self.auth.clone().call(request),
             "/grpc.health.v1.Health" => self.health.clone().call(request),
             "/moby.buildkit.secrets.v1.Secrets" => self.secrets.clone().call(request),

@@ -123,6 +123,7 @@ mod tests {
             path: path.into(),
             mode: 0o644,
             modified_s: 0,
+            modified_ns: 0,
             xattrs: Vec::new(),
             kind: EntryKind::File { size: 0, digest: Blake3::of(b"") },
         };

@@ -6,13 +6,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use archyard_model::{Blake3, ContextEntry, EntryKind};
+use archyard_model::context::walk_order;
+use archyard_model::{ContextEntry, EntryKind};
 use bytes::Bytes;
 use prost::Message;
 use tonic::Status;
 use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
 use super::filesync::Listing;
+use crate::sent::Mark;
 
 pub(super) const STAT: i32 = 0;
 pub(super) const REQUEST: i32 = 1;
@@ -28,7 +30,7 @@ pub(super) struct Packet {
     #[prost(int32, tag = "1")]
     pub(super) kind: i32,
     #[prost(message, optional, tag = "2")]
-    stat: Option<Stat>,
+    pub(super) stat: Option<Stat>,
     #[prost(uint32, tag = "3")]
     pub(super) id: u32,
     #[prost(bytes = "bytes", tag = "4")]
@@ -36,24 +38,28 @@ pub(super) struct Packet {
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct Stat {
+pub(super) struct Stat {
     #[prost(bytes = "vec", tag = "1")]
-    path: Vec<u8>,
+    pub(super) path: Vec<u8>,
     #[prost(uint32, tag = "2")]
-    mode: u32,
-    // Owner and group, 3 and 4, stay zero as with BuildKit's own client.
+    pub(super) mode: u32,
+    // Owner and group of what is sent stay zero, as with BuildKit's own client.
+    #[prost(uint32, tag = "3")]
+    pub(super) uid: u32,
+    #[prost(uint32, tag = "4")]
+    pub(super) gid: u32,
     #[prost(int64, tag = "5")]
-    size: i64,
+    pub(super) size: i64,
     #[prost(int64, tag = "6")]
-    modified_ns: i64,
+    pub(super) modified_ns: i64,
     #[prost(bytes = "vec", tag = "7")]
-    link: Vec<u8>,
+    pub(super) link: Vec<u8>,
     #[prost(int64, tag = "8")]
-    device_major: i64,
+    pub(super) device_major: i64,
     #[prost(int64, tag = "9")]
-    device_minor: i64,
+    pub(super) device_minor: i64,
     #[prost(btree_map = "string, bytes", tag = "10")]
-    xattrs: BTreeMap<String, Vec<u8>>,
+    pub(super) xattrs: BTreeMap<String, Vec<u8>>,
 }
 
 /// What is sent to BuildKit.
@@ -105,7 +111,7 @@ impl Encoder for PacketEncoder {
         let encoded = match item {
             Outgoing::Stat(id) => {
                 let entry = self.listing.entry(id).ok_or_else(|| Status::internal("no such entry"))?;
-                fill(self.scratch.stat.get_or_insert_default(), entry, self.listing.file(entry));
+                fill(self.scratch.stat.get_or_insert_default(), entry, self.listing.itself(entry));
                 self.scratch.encode(buffer)
             }
             Outgoing::EndOfStats => packet(STAT, 0, Bytes::new()).encode(buffer),
@@ -130,24 +136,65 @@ impl Decoder for PacketDecoder {
     }
 }
 
+/// What is answered to BuildKit when it sends a tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reply {
+    /// The content of the file of this number is wanted.
+    Request(u32),
+    /// All has arrived.
+    Fin,
+}
+
+/// Encodes replies.
+pub(super) struct ReplyCodec;
+
+impl Codec for ReplyCodec {
+    type Encode = Reply;
+    type Decode = Packet;
+    type Encoder = Self;
+    type Decoder = PacketDecoder;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> PacketDecoder {
+        PacketDecoder
+    }
+}
+
+impl Encoder for ReplyCodec {
+    type Item = Reply;
+    type Error = Status;
+
+    fn encode(&mut self, item: Reply, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        let (kind, id) = match item {
+            Reply::Request(id) => (REQUEST, id),
+            Reply::Fin => (FIN, 0),
+        };
+        packet(kind, id, Bytes::new()).encode(buffer).map_err(|error| Status::internal(error.to_string()))
+    }
+}
+
 fn packet(kind: i32, id: u32, data: Bytes) -> Packet {
     Packet { kind, stat: None, id, data }
 }
 
-/// Overwrites a STAT with an entry's, keeping its buffers. `file` is what a file's entry has, by whichever of its
-/// names: one whose other name had another size or time would be linked again, and where both already were the
-/// same file that leaves a temporary name in the image.
-fn fill(stat: &mut Stat, entry: &ContextEntry, file: Option<(u64, &Blake3)>) {
+/// Overwrites a STAT with an entry's, keeping its buffers. `file` is the entry itself, or the file that it is a further
+/// name of: names of one file have one size and one time. On 20.10 a name that differs is linked again, and where both
+/// already are the same file that leaves a temporary name in the image.
+fn fill(stat: &mut Stat, entry: &ContextEntry, file: &ContextEntry) {
     stat.path.clone_from(&entry.path);
     stat.link.clear();
     (stat.device_major, stat.device_minor) = (0, 0);
-    let (size, nanoseconds) =
-        file.map_or((0, 0), |(size, digest)| (size, content_nanoseconds(digest, &entry.xattrs)));
-    stat.size = i64::try_from(size).unwrap_or(i64::MAX);
+    let mut size = match file.kind {
+        EntryKind::File { size, .. } => size,
+        _ => 0,
+    };
     match &entry.kind {
         EntryKind::Symlink { target } => {
             stat.link.clone_from(target);
-            stat.size = i64::try_from(target.len()).unwrap_or(i64::MAX);
+            size = target.len() as u64;
         }
         EntryKind::Hardlink { target } => stat.link.clone_from(target),
         EntryKind::Device { major, minor, .. } => {
@@ -155,23 +202,69 @@ fn fill(stat: &mut Stat, entry: &ContextEntry, file: Option<(u64, &Blake3)>) {
         }
         EntryKind::File { .. } | EntryKind::Directory | EntryKind::Fifo => {}
     }
+    stat.size = i64::try_from(size).unwrap_or(i64::MAX);
     stat.mode = go_mode(entry);
-    stat.modified_ns = entry.modified_s.saturating_mul(1_000_000_000).saturating_add(nanoseconds);
+    stat.modified_ns = nanoseconds(file);
     stat.xattrs.clear();
     stat.xattrs.extend(entry.xattrs.iter().cloned());
 }
 
-/// A fraction of a second that stands for the content: BuildKit compares size, mode and time with what it
-/// kept of the last build, never content nor extended attributes, and would build the old ones. Layers hold whole
-/// seconds.
-fn content_nanoseconds(digest: &Blake3, xattrs: &[(String, Vec<u8>)]) -> i64 {
-    let mut digest = *digest;
-    for (name, value) in xattrs {
-        let [name, value] = [Blake3::of(name.as_bytes()), Blake3::of(value)];
-        digest = Blake3::of(&[digest, name, value].map(|part| *part.as_bytes()).concat());
+/// An entry's time as Go's `UnixNano` gives it, and so as docker sends it. Times before 1678 and after 2262 wrap round.
+fn nanoseconds(entry: &ContextEntry) -> i64 {
+    entry.modified_s.wrapping_mul(1_000_000_000).wrapping_add(i64::from(entry.modified_ns))
+}
+
+/// The entry itself, or the file that it is a further name of.
+pub(super) fn itself<'a>(entries: &'a [ContextEntry], entry: &'a ContextEntry) -> &'a ContextEntry {
+    let EntryKind::Hardlink { target } = &entry.kind else { return entry };
+    let file = entries.binary_search_by(|entry| walk_order(&entry.path, target));
+    file.map_or(entry, |at| &entries[at])
+}
+
+/// What BuildKit compares of every entry, and what it does not: it takes a file of equal name, mode, owner, size, time
+/// and link for the one that it kept, and never looks at content or extended attributes. Of a directory it does not
+/// compare the time either.
+pub(in crate::engine) fn marks(entries: &[ContextEntry]) -> Vec<Mark> {
+    let mut stat = Stat::default();
+    let mut compared = Vec::new();
+    let mark = |entry| {
+        let file = itself(entries, entry);
+        fill(&mut stat, entry, file);
+        stat.xattrs.clear();
+        if entry.kind == EntryKind::Directory {
+            stat.modified_ns = 0;
+        }
+        compared.clear();
+        stat.encode_raw(&mut compared);
+        Mark { identity: half(blake3::hash(&compared)), content: content(entry, file) }
+    };
+    entries.iter().map(mark).collect()
+}
+
+/// What an entry holds, its extended attributes included.
+fn content(entry: &ContextEntry, file: &ContextEntry) -> [u8; 16] {
+    let digest = match &file.kind {
+        EntryKind::File { digest, .. } => *digest.as_bytes(),
+        _ => [0; 32],
+    };
+    if entry.xattrs.is_empty() && file.xattrs.is_empty() {
+        return half(digest.into());
     }
-    let [a, b, c, d, ..] = *digest.as_bytes();
-    i64::from(u32::from_le_bytes([a, b, c, d]) % 1_000_000_000)
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&digest);
+    for (name, value) in entry.xattrs.iter().chain(&file.xattrs) {
+        for part in [name.as_bytes(), value] {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+    }
+    half(hasher.finalize())
+}
+
+fn half(hash: blake3::Hash) -> [u8; 16] {
+    let mut half = [0; 16];
+    half.copy_from_slice(&hash.as_bytes()[..16]);
+    half
 }
 
 /// Mode bits as Go's `os.FileMode` has them.
@@ -192,9 +285,17 @@ fn go_mode(entry: &ContextEntry) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use archyard_model::Blake3;
 
     fn entry(kind: EntryKind, mode: u32) -> ContextEntry {
-        ContextEntry { path: b"a/\xff".to_vec(), mode, modified_s: 7, xattrs: Vec::new(), kind }
+        ContextEntry {
+            path: b"a/\xff".to_vec(),
+            mode,
+            modified_s: 7,
+            modified_ns: 8,
+            xattrs: Vec::new(),
+            kind,
+        }
     }
 
     #[test]
@@ -205,35 +306,71 @@ mod tests {
         assert_eq!(go_mode(&entry(file, 0o6755)), 1 << 23 | 1 << 22 | 0o755);
     }
 
-    #[test]
-    fn equal_size_and_second_but_other_content_is_another_time() {
-        let (mut one, mut two) = (Stat::default(), Stat::default());
-        let tell = |stat: &mut Stat, content: &[u8]| {
-            let digest = Blake3::of(content);
-            fill(stat, &entry(EntryKind::File { size: 1, digest }, 0o644), Some((1, &digest)));
-        };
-        tell(&mut one, b"1");
-        tell(&mut two, b"2");
-        assert_ne!(one.modified_ns, two.modified_ns);
-        assert_eq!((one.modified_ns / 1_000_000_000, two.modified_ns / 1_000_000_000), (7, 7));
+    fn file(path: &str, content: &[u8]) -> ContextEntry {
+        let kind = EntryKind::File { size: content.len() as u64, digest: Blake3::of(content) };
+        ContextEntry { path: path.into(), ..entry(kind, 0o644) }
     }
 
     #[test]
-    fn other_attributes_are_another_time() {
-        let digest = Blake3::of(b"1");
-        let with = |xattrs: &[(&str, &[u8])]| {
-            let xattrs: Vec<_> =
-                xattrs.iter().map(|(name, value)| ((*name).to_owned(), value.to_vec())).collect();
-            content_nanoseconds(&digest, &xattrs)
+    fn times_are_gos() {
+        let at = |modified_s, modified_ns| {
+            nanoseconds(&ContextEntry { modified_s, modified_ns, ..file("a", b"") })
         };
-        let all = [
-            with(&[]),
+        assert_eq!(at(7, 8), 7_000_000_008);
+        assert_eq!(at(0, 0), 0);
+        assert_eq!(at(-1, 999_999_999), -1);
+        assert_eq!(at(-2, 500_000_000), -1_500_000_000);
+        // time.Date(2300, 1, 1, 0, 0, 0, 0, time.UTC).UnixNano()
+        assert_eq!(at(10_413_792_000, 0), -8_032_952_073_709_551_616);
+    }
+
+    #[test]
+    fn a_mark_tells_what_buildkit_compares_from_what_it_does_not() {
+        let mark = |entry: &ContextEntry| marks(std::slice::from_ref(entry))[0];
+        let one = file("a", b"1");
+        let compared = [
+            ContextEntry { path: b"b".to_vec(), ..one.clone() },
+            ContextEntry { mode: 0o600, ..one.clone() },
+            ContextEntry { modified_s: 8, ..one.clone() },
+            ContextEntry { modified_ns: 9, ..one.clone() },
+            ContextEntry { kind: EntryKind::Symlink { target: b"1".to_vec() }, ..one.clone() },
+            file("a", b"12"),
+        ];
+        for other in &compared {
+            assert_ne!(mark(other).identity, mark(&one).identity, "{other:?}");
+        }
+        let with = |xattrs: &[(&str, &[u8])]| {
+            let xattrs = xattrs.iter().map(|(name, value)| ((*name).to_owned(), value.to_vec())).collect();
+            ContextEntry { xattrs, ..one.clone() }
+        };
+        let unseen = [
+            one.clone(),
+            file("a", b"2"),
             with(&[("a", b"1")]),
             with(&[("a", b"2")]),
             with(&[("b", b"1")]),
             with(&[("a", b"1"), ("b", b"1")]),
         ];
-        assert_eq!(all.iter().collect::<std::collections::BTreeSet<_>>().len(), all.len());
+        assert!(unseen.iter().all(|other| mark(other).identity == mark(&one).identity));
+        let contents: std::collections::BTreeSet<_> =
+            unseen.iter().map(|other| mark(other).content).collect();
+        assert_eq!(contents.len(), unseen.len());
+        let folder = entry(EntryKind::Directory, 0o755);
+        assert_eq!(mark(&folder), mark(&ContextEntry { modified_s: 99, ..folder.clone() }));
+    }
+
+    #[test]
+    fn names_of_one_file_have_its_size_and_time_and_content() {
+        let link = |modified_s| ContextEntry {
+            modified_s,
+            kind: EntryKind::Hardlink { target: b"a".to_vec() },
+            ..file("b", b"")
+        };
+        let of = |content, modified_s| marks(&[file("a", content), link(modified_s)])[1];
+        assert_eq!(of(b"1", 7), of(b"1", 99));
+        assert_eq!(of(b"1", 7).identity, of(b"2", 7).identity);
+        assert_ne!(of(b"1", 7).content, of(b"2", 7).content);
+        assert_ne!(of(b"1", 7).identity, of(b"12", 7).identity);
     }
 
     #[test]
@@ -241,11 +378,12 @@ mod tests {
         let mut stat = Stat::default();
         let mut link = entry(EntryKind::Symlink { target: b"target".to_vec() }, 0o777);
         link.xattrs.push(("user.x".to_owned(), b"1".to_vec()));
-        fill(&mut stat, &link, None);
+        fill(&mut stat, &link, &link);
         assert_eq!((stat.link.as_slice(), stat.size, stat.xattrs.len()), (b"target".as_slice(), 6, 1));
-        fill(&mut stat, &entry(EntryKind::Directory, 0o755), None);
+        let folder = entry(EntryKind::Directory, 0o755);
+        fill(&mut stat, &folder, &folder);
         let mut fresh = Stat::default();
-        fill(&mut fresh, &entry(EntryKind::Directory, 0o755), None);
+        fill(&mut fresh, &folder, &folder);
         assert_eq!(stat, fresh);
         assert_eq!(stat.path, b"a/\xff");
     }
