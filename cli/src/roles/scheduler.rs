@@ -12,14 +12,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::commands::cert::Role;
 use crate::exit::Refusal;
-use crate::paths;
+use crate::{edge, paths};
 
 /// A scheduler's flags.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[group(skip)]
 pub(crate) struct Options {
     /// Where to listen, as unix:PATH or ADDRESS:PORT; repeat for several [default: the default socket]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = edge::listen)]
     pub(crate) listen: Vec<Listen>,
     /// TLS on every address; clients and workers need a certificate then
     #[arg(long)]

@@ -182,7 +182,7 @@ impl World {
             match effect {
                 Effect::ResolveLock { build, .. } => self.resolve(build),
                 Effect::ToWorker { connection, message } => self.send_down(connection, message),
-                Effect::Disconnect { connection } => self.disconnect(connection),
+                Effect::Disconnect { connection, .. } => self.disconnect(connection),
                 Effect::Publish(order) => self.publish(*order),
                 Effect::Archive(ended) => self.archive(&ended),
                 Effect::NotifyBuild { .. } | Effect::ForgetBuild { .. } => {}
