@@ -80,8 +80,12 @@ impl TlsFault {
             if let Some(fault) = inner.and_then(|inner| Self::of(inner)) {
                 return Some(fault);
             }
-            if cause.to_string().contains("HTTP/2 was not negotiated") {
+            let text = cause.to_string();
+            if text.contains("HTTP/2 was not negotiated") {
                 return Some(Self::NoHttp2);
+            }
+            if let Some(fault) = named_alert(&text).and_then(of_alert) {
+                return Some(fault);
             }
             next = cause.source();
         }
@@ -169,6 +173,29 @@ fn of_server(error: &CertificateError) -> TlsFault {
         other => TlsFault::BadServer(other.to_string()),
     }
 }
+
+/// The alert that an error names. The HTTP/2 client keeps an I/O error's text, and not the error.
+fn named_alert(text: &str) -> Option<AlertDescription> {
+    let (_, name) = text.rsplit_once("received fatal alert: ")?;
+    let name = name.split(|c: char| !c.is_alphanumeric()).next()?;
+    ALERTS.into_iter().find(|alert| format!("{alert:?}") == name)
+}
+
+/// Those that say why TLS was refused.
+const ALERTS: [AlertDescription; 12] = [
+    AlertDescription::CertificateExpired,
+    AlertDescription::UnknownCA,
+    AlertDescription::DecryptError,
+    AlertDescription::BadCertificate,
+    AlertDescription::UnsupportedCertificate,
+    AlertDescription::CertificateRevoked,
+    AlertDescription::CertificateUnknown,
+    AlertDescription::AccessDenied,
+    AlertDescription::CertificateRequired,
+    AlertDescription::ProtocolVersion,
+    AlertDescription::HandshakeFailure,
+    AlertDescription::NoApplicationProtocol,
+];
 
 fn of_alert(alert: AlertDescription) -> Option<TlsFault> {
     Some(match alert {
