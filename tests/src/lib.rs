@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "a harness that cannot go on panics with its reason")]
 
 pub mod client;
+pub mod docs;
 pub mod emulator;
 pub mod farm;
 pub mod login;

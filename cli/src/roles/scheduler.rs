@@ -44,6 +44,11 @@ pub(crate) struct Options {
 impl Options {
     fn into_config(self, data_dir: PathBuf) -> Result<Config> {
         let listen = if self.listen.is_empty() { vec![Listen::Unix(default_socket()?)] } else { self.listen };
+        if let Some(default) =
+            paths::default_socket().filter(|path| listen.contains(&Listen::Unix(path.clone())))
+        {
+            make_folder(&default)?;
+        }
         let mut config = Config::new(data_dir, listen);
         config.tls = self.tls.then_some(TlsConfig { names: self.tls_name });
         config.insecure_registries = self.insecure_registry;
@@ -63,14 +68,13 @@ impl Options {
 }
 
 fn default_socket() -> Result<PathBuf> {
-    let socket = paths::default_socket().ok_or_else(|| {
+    paths::default_socket().ok_or_else(|| {
         Refusal::usage("--listen: XDG_RUNTIME_DIR is not set, so there is no default socket; give unix:PATH")
-    })?;
-    make_folder(&socket)?;
-    Ok(socket)
+    })
 }
 
-/// The folder of the default socket is ours to make: a machine that has just started has none.
+/// The folder of the default socket is ours to make, whether a flag names it or not: a machine that has just started
+/// has none.
 fn make_folder(socket: &Path) -> Result<()> {
     let Some(folder) = socket.parent() else { return Ok(()) };
     match std::fs::create_dir(folder) {

@@ -11,6 +11,7 @@ mod context;
 mod credentials;
 mod cross;
 mod dockerignore;
+mod docs;
 mod engines;
 mod faults;
 mod flags;
