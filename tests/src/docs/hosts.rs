@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use xtask::root::Root;
 
 use crate::process;
 
@@ -21,9 +21,13 @@ const PATIENCE: Duration = Duration::from_secs(180);
 /// The part of every address that all hosts share.
 const NETWORK: &str = "10.77.0";
 
+/// How the names of all namespaces begin; the number of the process that made them follows.
+const PREFIX: &str = "archyard-docs-";
+
 /// Machines that reach each other by name.
 #[derive(Debug)]
 pub struct Hosts {
+    root: Root,
     dir: tempfile::TempDir,
     prefix: String,
     hosts: BTreeMap<String, Host>,
@@ -57,19 +61,20 @@ pub struct Typed {
 impl Hosts {
     /// Machines of these names; `archyard` is on the `PATH` of each.
     pub fn start(archyard: &Path, specs: &[Spec]) -> Self {
-        assert!(rustix::process::geteuid().is_root(), "network namespaces need root: run the tests as root");
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let prefix = format!("ay{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let root = Root::obtain("making network namespaces").unwrap();
+        sweep(&root);
+        let prefix = format!("{PREFIX}{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let dir = tempfile::Builder::new().prefix("hosts").tempdir().unwrap();
         let bin = dir.path().join("bin");
         fs::create_dir(&bin).unwrap();
         std::os::unix::fs::symlink(archyard, bin.join("archyard")).unwrap();
         copier(&bin.join("scp"), dir.path());
-        let mut hosts = Self { dir, prefix, hosts: BTreeMap::new() };
+        let mut hosts = Self { root, dir, prefix, hosts: BTreeMap::new() };
         let switch = hosts.switch();
-        ip(&["netns", "add", &switch]);
-        ip(&["-n", &switch, "link", "add", "switch", "type", "bridge"]);
-        ip(&["-n", &switch, "link", "set", "switch", "up"]);
+        hosts.ip(&["netns", "add", &switch]);
+        hosts.ip(&["-n", &switch, "link", "add", "switch", "type", "bridge"]);
+        hosts.ip(&["-n", &switch, "link", "set", "switch", "up"]);
         let names: String =
             (1..).zip(specs).map(|(number, spec)| format!("{NETWORK}.{number} {}\n", spec.name)).collect();
         for (number, spec) in (1..).zip(specs) {
@@ -146,7 +151,8 @@ impl Hosts {
     /// A process of a test's own on a host, such as a registry. It ends with the host.
     pub fn spawn(&self, host: &str, command: &[&str]) -> Child {
         let host = self.host(host);
-        Command::new("ip")
+        self.root
+            .command("ip")
             .args(["netns", "exec", &host.namespace])
             .args(command)
             .stdin(Stdio::null())
@@ -164,6 +170,12 @@ impl Hosts {
         self.hosts.get_mut(name).unwrap_or_else(|| panic!("there is no host {name:?}"))
     }
 
+    fn ip(&self, arguments: &[&str]) {
+        let output = self.root.command("ip").args(arguments).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "ip {}: {said}", arguments.join(" "));
+    }
+
     fn switch(&self) -> String {
         format!("{}-switch", self.prefix)
     }
@@ -175,17 +187,19 @@ impl Hosts {
             fs::create_dir_all(folder.join(name)).unwrap();
         }
         fs::write(folder.join("hosts"), names).unwrap();
-        ip(&["netns", "add", &namespace]);
-        ip(&["-n", &namespace, "link", "set", "lo", "up"]);
+        self.ip(&["netns", "add", &namespace]);
+        self.ip(&["-n", &namespace, "link", "set", "lo", "up"]);
         let (switch, port) = (self.switch(), format!("port{number}"));
         ip(&[
             "-n", &namespace, "link", "add", "eth0", "type", "veth", "peer", "name", &port, "netns", &switch,
         ]);
-        ip(&["-n", &switch, "link", "set", &port, "master", "switch", "up"]);
-        ip(&["-n", &namespace, "address", "add", &format!("{NETWORK}.{number}/24"), "dev", "eth0"]);
-        ip(&["-n", &namespace, "link", "set", "eth0", "up"]);
+        self.ip(&["-n", &switch, "link", "set", &port, "master", "switch", "up"]);
+        self.ip(&["-n", &namespace, "address", "add", &format!("{NETWORK}.{number}/24"), "dev", "eth0"]);
+        self.ip(&["-n", &namespace, "link", "set", "eth0", "up"]);
         let log = File::create(folder.join("typed/shell.err")).unwrap();
-        let mut shell = Command::new("ip")
+        let mut shell = self
+            .root
+            .command("ip")
             .args(["netns", "exec", &namespace, "unshare", "--uts", "bash", "--noprofile", "--norc"])
             .stdin(Stdio::piped())
             .stdout(log.try_clone().unwrap())
@@ -254,15 +268,6 @@ impl Host {
         let out = self.folder.join("typed").join(format!("{:03}", self.commands));
         (out.clone(), out.with_extension("code"))
     }
-
-    /// Everything that runs there.
-    fn kill(&self) {
-        let pids = Command::new("ip").args(["netns", "pids", &self.namespace]).output();
-        let pids = pids.map(|pids| String::from_utf8_lossy(&pids.stdout).into_owned()).unwrap_or_default();
-        for pid in pids.lines().filter_map(|pid| pid.trim().parse().ok()) {
-            process::signal(pid, Signal::KILL);
-        }
-    }
 }
 
 impl Drop for Hosts {
@@ -271,18 +276,32 @@ impl Drop for Hosts {
             eprintln!("{}", self.logs());
         }
         for host in self.hosts.values_mut() {
-            host.kill();
+            end(&self.root, &host.namespace);
             drop(host.shell.wait());
         }
-        let names = self.hosts.values().map(|host| host.namespace.clone()).chain([self.switch()]);
-        for name in names {
-            drop(Command::new("ip").args(["netns", "del", &name]).status());
-        }
+        end(&self.root, &self.switch());
+        // What root's programs wrote is root's.
+        drop(self.root.command("rm").arg("-rf").arg(self.dir.path()).output());
     }
 }
 
-fn ip(arguments: &[&str]) {
-    let output = Command::new("ip").args(arguments).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "ip {}: {said}", arguments.join(" "));
+/// Ends everything that runs in a namespace, and removes it.
+fn end(root: &Root, namespace: &str) {
+    let pids = root.command("ip").args(["netns", "pids", namespace]).output();
+    let pids = pids.map(|pids| String::from_utf8_lossy(&pids.stdout).into_owned()).unwrap_or_default();
+    for pid in pids.lines() {
+        drop(root.command("kill").args(["-KILL", pid.trim()]).output());
+    }
+    drop(root.command("ip").args(["netns", "del", namespace]).output());
+}
+
+/// What a run left behind that was killed.
+fn sweep(root: &Root) {
+    let names = root.command("ip").args(["netns", "list"]).output().unwrap();
+    for name in String::from_utf8_lossy(&names.stdout).lines().filter_map(|line| line.split(' ').next()) {
+        let maker = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next()?.parse().ok());
+        if maker.is_some_and(|maker| !process::is_alive(maker)) {
+            end(root, name);
+        }
+    }
 }
