@@ -190,7 +190,7 @@ impl Hosts {
         self.ip(&["netns", "add", &namespace]);
         self.ip(&["-n", &namespace, "link", "set", "lo", "up"]);
         let (switch, port) = (self.switch(), format!("port{number}"));
-        ip(&[
+        self.ip(&[
             "-n", &namespace, "link", "add", "eth0", "type", "veth", "peer", "name", &port, "netns", &switch,
         ]);
         self.ip(&["-n", &switch, "link", "set", &port, "master", "switch", "up"]);
