@@ -16,7 +16,7 @@ const AT_ONCE: Duration = Duration::from_secs(20);
 struct Farm {
     dir: TempDir,
     port: u16,
-    scheduler: Child,
+    scheduler: Option<Child>,
 }
 
 struct Said {
@@ -28,19 +28,28 @@ impl Farm {
     fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let scheduler = archyard(dir.path())
+        let mut farm = Self { dir, port, scheduler: None };
+        farm.listen();
+        farm
+    }
+
+    /// Starts the scheduler, and waits until it answers.
+    fn listen(&mut self) {
+        let scheduler = archyard(self.dir.path())
             .args(["scheduler", "--tls", "--data-dir", "scheduler", "--listen", "unix:s.sock"])
-            .args(["--listen", &format!("127.0.0.1:{port}")])
+            .args(["--listen", &format!("127.0.0.1:{}", self.port)])
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let farm = Self { dir, port, scheduler };
-        let began = Instant::now();
-        while farm.run(&["workers", "--farm", "unix:s.sock"]).code != Some(0) {
-            assert!(began.elapsed() < Duration::from_secs(60), "the scheduler does not answer");
-            std::thread::sleep(Duration::from_millis(50));
+        self.scheduler = Some(scheduler);
+        wait_for("the scheduler answers", || self.run(&["workers", "--farm", "unix:s.sock"]).code == Some(0));
+    }
+
+    fn stop(&mut self) {
+        if let Some(mut scheduler) = self.scheduler.take() {
+            scheduler.kill().unwrap();
+            scheduler.wait().unwrap();
         }
-        farm
     }
 
     /// Issues a certificate into a folder named after its bearer, by paths relative to the working folder.
@@ -83,8 +92,7 @@ impl Farm {
 
 impl Drop for Farm {
     fn drop(&mut self) {
-        self.scheduler.kill().unwrap();
-        self.scheduler.wait().unwrap();
+        self.stop();
     }
 }
 
@@ -100,6 +108,14 @@ fn archyard(dir: &Path) -> Command {
         .env_remove("DOCKER_HOST")
         .stdin(Stdio::null());
     command
+}
+
+fn wait_for(what: &str, mut ask: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !ask() {
+        assert!(began.elapsed() < Duration::from_secs(60), "{what}: not within a minute");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 fn finish(command: &mut Command) -> Said {
@@ -128,6 +144,44 @@ fn a_role_does_what_its_certificate_says_and_nothing_else() {
     let remedy = "archyard cert issue --role worker";
     farm.no_worker("alice-tls", "alice", &["alice", "role client", "WorkerService/Control", remedy]);
     farm.no_worker("w1-tls", "w2", &["cannot speak for worker w2", "--name w1"]);
+}
+
+#[test]
+fn an_agent_that_is_refused_later_on_ends_and_one_that_is_not_answered_waits() {
+    let mut farm = Farm::start();
+    farm.issue("worker", "w1");
+    let log = farm.dir.path().join("worker.log");
+    let mut worker = archyard(farm.dir.path())
+        .args([
+            "worker",
+            "--scheduler",
+            &farm.url(),
+            "--tls-dir",
+            "w1-tls",
+            "--name",
+            "w1",
+            "--data-dir",
+            "worker",
+        ])
+        .args(["--engine", "unix:///nonexistent/docker.sock"])
+        .stderr(std::fs::File::create(&log).unwrap())
+        .spawn()
+        .unwrap();
+    let said = || std::fs::read_to_string(&log).unwrap();
+    wait_for("the worker joins", || said().contains("joined the farm"));
+    farm.stop();
+    wait_for("the worker notices", || said().contains("not connected"));
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(worker.try_wait().unwrap().is_none(), "a scheduler that is away is waited for: {}", said());
+    // The scheduler comes back with another authority.
+    std::fs::remove_dir_all(farm.dir.path().join("scheduler/tls")).unwrap();
+    farm.listen();
+    wait_for("the worker ends", || worker.try_wait().unwrap().is_some());
+    let code = worker.wait().unwrap().code();
+    assert_eq!(code, Some(2), "{}", said());
+    for word in ["worker w1", "not signed by the authority in", "w1-tls/ca.pem", "running attempts go on"] {
+        assert!(said().contains(word), "{word:?} is not in\n{}", said());
+    }
 }
 
 #[test]

@@ -109,10 +109,10 @@ impl TlsFault {
                  itself, and {TRUST}"
             ),
             Self::Expired => {
-                format!("its TLS certificate has expired; renew it, or set this machine's clock if it is wrong")
+                "its TLS certificate has expired; renew it, or set this machine's clock if it is wrong".to_owned()
             }
             Self::NotYetValid => {
-                format!("its TLS certificate is not valid yet; set the clock that is wrong, this machine's or the registry's")
+                "its TLS certificate is not valid yet; set the clock that is wrong, this machine's or the registry's".to_owned()
             }
             Self::BadServer(problem) => {
                 format!("its TLS certificate is refused: {problem}; give the registry another certificate")

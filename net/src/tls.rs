@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use archyard_model::limits::TLS_FILE_BYTES;
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -13,9 +14,6 @@ use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::Error;
-
-/// No certificate or key is nearly as long.
-const FILE_BYTES: u64 = 1024 * 1024;
 
 /// The farm's CA, and one's own certificate and key, as `archyard cert issue` writes them.
 #[derive(Debug, Clone)]
@@ -86,7 +84,11 @@ impl ClientTls {
 
 fn read(path: &Path) -> std::io::Result<String> {
     let mut text = String::new();
-    File::open(path)?.take(FILE_BYTES).read_to_string(&mut text)?;
+    File::open(path)?.take(TLS_FILE_BYTES + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > TLS_FILE_BYTES {
+        let problem = format!("it has more than {TLS_FILE_BYTES} bytes, which no certificate and no key has");
+        return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, problem));
+    }
     Ok(text)
 }
 
@@ -208,6 +210,13 @@ mod tests {
         let files = Files::new(|_| {});
         std::fs::write(files.dir.path().join(ClientTls::KEY), [0xff, 0xfe]).unwrap();
         files.refused(&[ClientTls::KEY]);
+    }
+
+    #[test]
+    fn a_file_without_end_is_not_read_for_ever() {
+        let files = Files::new(|_| {});
+        files.write(ClientTls::CA, &"x".repeat(usize::try_from(TLS_FILE_BYTES).unwrap() + 1));
+        files.refused(&[ClientTls::CA, "more than"]);
     }
 
     #[test]

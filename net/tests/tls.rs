@@ -81,6 +81,7 @@ async fn serve(own: &Pair, clients: &str) -> SocketAddr {
     listen(Server::builder().tls_config(tls).unwrap()).await
 }
 
+#[expect(clippy::disallowed_methods, reason = "the server ends with the test's runtime")]
 async fn listen(mut server: Server) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -39,6 +39,7 @@ struct Host {
     folder: PathBuf,
     shell: Child,
     input: ChildStdin,
+    fixtures: Vec<Child>,
     commands: u32,
 }
 
@@ -149,9 +150,10 @@ impl Hosts {
     }
 
     /// A process of a test's own on a host, such as a registry. It ends with the host.
-    pub fn spawn(&self, host: &str, command: &[&str]) -> Child {
-        let host = self.host(host);
-        self.root
+    pub fn spawn(&mut self, host: &str, command: &[&str]) {
+        let root = self.root.clone();
+        let host = self.host_mut(host);
+        let child = root
             .command("ip")
             .args(["netns", "exec", &host.namespace])
             .args(command)
@@ -159,7 +161,8 @@ impl Hosts {
             .stdout(Stdio::null())
             .stderr(File::create(host.folder.join("typed/fixture.err")).unwrap())
             .spawn()
-            .unwrap()
+            .unwrap();
+        host.fixtures.push(child);
     }
 
     fn host(&self, name: &str) -> &Host {
@@ -207,7 +210,7 @@ impl Hosts {
             .spawn()
             .unwrap();
         let input = shell.stdin.take().unwrap();
-        let mut host = Host { namespace, folder, shell, input, commands: 0 };
+        let mut host = Host { namespace, folder, shell, input, fixtures: Vec::new(), commands: 0 };
         let setup = setup(&host.folder, &self.dir.path().join("bin"), spec);
         host.say(&setup);
         self.hosts.insert(spec.name.to_owned(), host);
@@ -277,7 +280,9 @@ impl Drop for Hosts {
         }
         for host in self.hosts.values_mut() {
             end(&self.root, &host.namespace);
-            drop(host.shell.wait());
+            for child in host.fixtures.iter_mut().chain([&mut host.shell]) {
+                drop(child.wait());
+            }
         }
         end(&self.root, &self.switch());
         // What root's programs wrote is root's.
