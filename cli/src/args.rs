@@ -1,13 +1,13 @@
 //! The command line, as clap reads it. Each command's own flags stand in its file.
 
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Duration;
 
 use archyard_net::Endpoint;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands;
+use crate::edge;
 
 /// A self-hosted build farm for multi-platform container images.
 #[derive(Debug, Parser)]
@@ -83,10 +83,10 @@ pub(crate) enum Command {
 #[command(next_help_heading = "Farm")]
 pub(crate) struct FarmArgs {
     /// The scheduler: unix:PATH, http://127.0.0.1:PORT or https://HOST:PORT
-    #[arg(long, env = "ARCHYARD_FARM", value_name = "ENDPOINT", hide_env_values = true)]
+    #[arg(long, env = "ARCHYARD_FARM", value_name = "ENDPOINT", hide_env_values = true, value_parser = edge::named_endpoint)]
     farm: Option<Named<Endpoint>>,
     /// Folder with ca.pem, cert.pem and key.pem, as `archyard cert issue` writes it
-    #[arg(long, env = "ARCHYARD_TLS_DIR", value_name = "DIR", hide_env_values = true)]
+    #[arg(long, env = "ARCHYARD_TLS_DIR", value_name = "DIR", hide_env_values = true, value_parser = edge::named_path())]
     tls_dir: Option<Named<PathBuf>>,
 }
 
@@ -114,14 +114,6 @@ impl FarmArgs {
 /// A value that counts unless it is empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Named<T>(pub(crate) Option<T>);
-
-impl<T: FromStr> FromStr for Named<T> {
-    type Err = T::Err;
-
-    fn from_str(text: &str) -> Result<Self, T::Err> {
-        if text.is_empty() { Ok(Self(None)) } else { text.parse().map(|value| Self(Some(value))) }
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -13,6 +13,7 @@ use std::io;
 use std::process::ExitCode;
 
 use archyard_model::Invalid;
+use archyard_net::TlsFault;
 use tonic::{Code, Status};
 
 use crate::status::is_transient;
@@ -97,7 +98,8 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     }
     let status = cause.downcast_ref::<Status>()?;
     Some(match status.code() {
-        Code::InvalidArgument => Exit::Usage,
+        Code::InvalidArgument | Code::PermissionDenied | Code::Unauthenticated => Exit::Usage,
+        _ if TlsFault::of(status).is_some() => Exit::Usage,
         _ if is_transient(status) => Exit::Unavailable,
         _ => Exit::Failed,
     })
@@ -129,6 +131,8 @@ mod tests {
             (plan.into(), Exit::Usage),
             (Invalid::new("platform", "x", "unknown").into(), Exit::Usage),
             (Status::invalid_argument("x").into(), Exit::Usage),
+            (Status::permission_denied("x").into(), Exit::Usage),
+            (Status::unauthenticated("x").into(), Exit::Usage),
             (Status::unavailable("x").into(), Exit::Unavailable),
             (Status::not_found("x").into(), Exit::Failed),
             (Status::failed_precondition("x").into(), Exit::Failed),

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use archyard_net::{ClientTls, Endpoint, Error};
+use archyard_net::{ClientTls, Endpoint, Error, Outlook, outlook};
 use archyard_proto::v1 as proto;
 use proto::artifact_service_client::ArtifactServiceClient;
 use proto::build_service_client::BuildServiceClient;
@@ -47,11 +47,12 @@ impl Farm {
     pub(crate) async fn connect(endpoint: Endpoint, tls_dir: Option<PathBuf>) -> Result<Self> {
         let tls = match tls_dir {
             Some(dir) if endpoint.needs_tls() => {
-                Some(ClientTls::from_dir(&dir).map_err(|error| Refusal::usage(error.to_string()))?)
+                Some(ClientTls::from_dir(&dir).map_err(|error| refusal(&error))?)
             }
             _ => None,
         };
-        let channel = archyard_net::connect(&endpoint, tls.as_ref()).await.map_err(refusal)?;
+        let channel =
+            archyard_net::connect(&endpoint, tls.as_ref()).await.map_err(|error| refusal(&error))?;
         Ok(Self { channel })
     }
 
@@ -89,12 +90,10 @@ fn nowhere() -> String {
     format!("no farm: {socket}; start one with `archyard up`, or name one with --farm or ARCHYARD_FARM")
 }
 
-fn refusal(error: Error) -> anyhow::Error {
-    match error {
-        Error::NoCertificate { endpoint } => Refusal::usage(format!(
-            "{endpoint} asks for a client certificate; give the folder that `archyard cert issue` wrote with --tls-dir"
-        )),
-        Error::TlsFile { .. } | Error::TlsContent { .. } => Refusal::usage(error.to_string()),
-        Error::Unreachable { .. } => Refusal::unavailable(error.to_string()),
+/// Whoever gets a permanent error changes the command, a file or a certificate; the others try again.
+fn refusal(error: &Error) -> anyhow::Error {
+    match outlook(error) {
+        Outlook::Permanent => Refusal::usage(error.to_string()),
+        Outlook::Transient | Outlook::Unclear => Refusal::unavailable(error.to_string()),
     }
 }

@@ -53,7 +53,7 @@ struct Role {
 impl LocalFarm {
     /// Starts both roles, and connects.
     pub(crate) async fn start(engine: Option<&str>) -> Result<Self> {
-        let engine = engine.map_or_else(paths::default_engine, str::to_owned);
+        let engine = engine.map_or_else(paths::default_engine, |engine| Ok(engine.to_owned()))?;
         probe(&engine)?;
         let state = paths::state_dir()?.join("local");
         let (folder, lock) = own_folder(&state)?;

@@ -6,6 +6,9 @@ use std::env;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
+use archyard_model::Invalid;
+
+use crate::edge;
 
 /// The scheduler's socket. None where an ordinary user has no folder for sockets.
 pub(crate) fn default_socket() -> Option<PathBuf> {
@@ -34,11 +37,11 @@ pub(crate) fn context_cache() -> Option<PathBuf> {
 }
 
 /// The Engine that `docker` would use: `DOCKER_HOST`, else the default socket.
-pub(crate) fn default_engine() -> String {
-    env::var("DOCKER_HOST")
-        .ok()
-        .filter(|host| !host.is_empty())
-        .unwrap_or_else(|| "unix:///var/run/docker.sock".to_owned())
+pub(crate) fn default_engine() -> Result<String, Invalid> {
+    match env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty()) {
+        Some(host) => edge::engine(&host).map_err(|invalid| invalid.of("DOCKER_HOST")),
+        None => Ok("unix:///var/run/docker.sock".to_owned()),
+    }
 }
 
 fn is_root() -> bool {

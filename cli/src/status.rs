@@ -2,7 +2,8 @@
 //!
 //! `INVALID_ARGUMENT` carries `google.rpc.BadRequest`, which names fields; those are what a person can act on.
 
-use tonic::{Code, Status};
+use archyard_net::{Outlook, TlsFault, outlook};
+use tonic::Status;
 use tonic_types::StatusExt as _;
 
 /// One line for a person: what is wrong, without gRPC's own words.
@@ -20,6 +21,9 @@ pub(crate) fn describe(status: &Status) -> String {
         });
         return one_line(&named.collect::<Vec<_>>().join("; "));
     }
+    if let Some(fault) = TlsFault::of(status) {
+        return format!("{fault}; run the command again, and it names the file and the remedy");
+    }
     let message = one_line(status.message());
     match (is_transient(status), message.is_empty()) {
         (true, true) => "the farm does not answer".to_owned(),
@@ -31,12 +35,7 @@ pub(crate) fn describe(status: &Status) -> String {
 
 /// Whether asking again may help: the scheduler restarts, or the connection broke.
 pub(crate) fn is_transient(status: &Status) -> bool {
-    match status.code() {
-        Code::Unavailable => true,
-        // A connection that breaks in mid-answer surfaces as one of these, with its transport error as the source.
-        Code::Unknown | Code::Internal | Code::Cancelled => std::error::Error::source(status).is_some(),
-        _ => false,
-    }
+    outlook(status) == Outlook::Transient
 }
 
 fn one_line(text: &str) -> String {
@@ -45,6 +44,7 @@ fn one_line(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tonic::Code;
     use tonic_types::{ErrorDetails, StatusExt as _};
 
     use super::*;

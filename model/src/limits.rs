@@ -161,6 +161,8 @@ pub const REASON_BYTES: usize = 1024;
 pub const WORKERS: usize = 5_000;
 /// Slots of a worker.
 pub const WORKER_SLOTS: u32 = 256;
+/// Bytes of a file in a TLS folder.
+pub const TLS_FILE_BYTES: u64 = 1024 * 1024;
 /// Labels of a worker.
 pub const WORKER_LABELS: usize = 64;
 /// Builds that are not yet ended, farm-wide.

@@ -52,6 +52,8 @@ pub struct WorkerOffer {
     pub boot_id: String,
     /// Of the agent process: a reconnect keeps it.
     pub session_id: String,
+    /// Of the agent's data folder: a restart keeps it. Empty for agents of earlier versions.
+    pub instance_id: String,
     /// What its CPU and kernel execute themselves, as measured.
     pub platforms: Vec<Platform>,
     /// Registered with binfmt_misc: told, never used.

@@ -33,6 +33,17 @@ impl Endpoint {
     pub fn needs_tls(&self) -> bool {
         matches!(self, Self::Https { .. })
     }
+
+    /// The same, whatever folder a process works in: the path of a socket is made absolute.
+    ///
+    /// # Errors
+    /// When this process's own folder is gone.
+    pub fn resolved(self) -> std::io::Result<Self> {
+        Ok(match self {
+            Self::Unix(path) => Self::Unix(std::path::absolute(path)?),
+            other => other,
+        })
+    }
 }
 
 impl FromStr for Endpoint {
@@ -123,6 +134,15 @@ mod tests {
             assert_eq!(text.parse::<Endpoint>().unwrap().to_string(), text);
         }
         assert_eq!("unix:///a".parse::<Endpoint>().unwrap(), Endpoint::Unix("/a".into()));
+    }
+
+    #[test]
+    fn a_sockets_path_is_made_absolute() {
+        let resolved = "unix:run/s.sock".parse::<Endpoint>().unwrap().resolved().unwrap();
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(resolved, Endpoint::Unix(here.join("run/s.sock")));
+        let https: Endpoint = "https://farm.example:7443".parse().unwrap();
+        assert_eq!(https.clone().resolved().unwrap(), https);
     }
 
     #[test]

@@ -6,15 +6,20 @@
 mod dial;
 mod endpoint;
 mod error;
+mod fault;
 mod listen;
+mod outlook;
 mod roots;
+mod sniff;
 mod stall;
 mod tls;
 
 pub use dial::connect;
 pub use endpoint::Endpoint;
 pub use error::Error;
+pub use fault::{Refused, TlsFault};
 pub use listen::{ListenError, SocketFile, listen_unix};
+pub use outlook::{Outlook, outlook};
 pub use roots::{NO_ROOTS, ensure_roots, is_for_lack_of_roots};
 pub use stall::{Meter, watch};
 pub use tls::ClientTls;

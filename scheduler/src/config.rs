@@ -149,6 +149,19 @@ impl Config {
     }
 }
 
+impl Listen {
+    /// The same, whatever folder a process works in: the path of a socket is made absolute.
+    ///
+    /// # Errors
+    /// When this process's own folder is gone.
+    pub fn resolved(self) -> std::io::Result<Self> {
+        Ok(match self {
+            Self::Unix(path) => Self::Unix(std::path::absolute(path)?),
+            tcp @ Self::Tcp(_) => tcp,
+        })
+    }
+}
+
 impl FromStr for Listen {
     type Err = Invalid;
 

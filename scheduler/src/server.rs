@@ -6,11 +6,11 @@ use archyard_net::{SocketFile, listen_unix};
 use tokio::net::{TcpListener, UnixListener};
 use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
 use tokio_util::sync::CancellationToken;
-use tonic::service::{InterceptorLayer, Routes};
+use tonic::service::Routes;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use tower::util::MapResponseLayer;
 
-use crate::api::{identify, mend_malformed};
+use crate::api::{AdmitLayer, mend_malformed};
 use crate::config::Listen;
 use crate::error::Error;
 use crate::tls::Issued;
@@ -66,7 +66,7 @@ impl Listener {
             Self::Unix(listener, file) => {
                 let served = server()
                     .layer(MapResponseLayer::new(mend_malformed))
-                    .layer(InterceptorLayer::new(identify(false)))
+                    .layer(AdmitLayer::new(false))
                     .add_routes(routes)
                     .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stopped)
                     .await;
@@ -81,7 +81,7 @@ impl Listener {
                 }
                 server
                     .layer(MapResponseLayer::new(mend_malformed))
-                    .layer(InterceptorLayer::new(identify(secured)))
+                    .layer(AdmitLayer::new(secured))
                     .add_routes(routes)
                     .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stopped)
                     .await

@@ -7,6 +7,7 @@
 
 pub mod client;
 pub mod differential;
+pub mod docs;
 pub mod emulator;
 pub mod farm;
 pub mod login;

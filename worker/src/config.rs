@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use archyard_model::{Invalid, Pool, WorkerName, limits};
+use archyard_net::Endpoint;
 
 use crate::machine;
 use crate::scheduler::Scheduler;
@@ -102,9 +103,17 @@ impl WorkerConfig {
         if self.runner_command.is_empty() {
             return Err(Invalid::new("runner_command", "", "it names the program that runs one attempt"));
         }
-        // Runners are told this path and have a working folder of their own.
+        // Runners are told these paths and have a working folder of their own.
         if !self.data_dir.is_absolute() {
             return Err(Invalid::new("data_dir", self.data_dir.display(), "an absolute path is needed"));
+        }
+        if let Some(tls) = self.scheduler.tls.as_ref().filter(|tls| !tls.is_absolute()) {
+            return Err(Invalid::new("scheduler.tls", tls.display(), "an absolute path is needed"));
+        }
+        if let Endpoint::Unix(socket) = &self.scheduler.endpoint
+            && !socket.is_absolute()
+        {
+            return Err(Invalid::new("scheduler.endpoint", socket.display(), "an absolute path is needed"));
         }
         Ok(())
     }
@@ -147,11 +156,13 @@ mod tests {
     fn wrong_settings_are_named() {
         assert_eq!(config().check(), Ok(()));
         type Change = fn(&mut WorkerConfig);
-        let changes: [(&str, Change); 4] = [
+        let changes: [(&str, Change); 6] = [
             ("slots", |c| c.slots = Some(0)),
             ("slots", |c| c.slots = Some(limits::WORKER_SLOTS + 1)),
             ("runner_command", |c| c.runner_command.clear()),
             ("data_dir", |c| c.data_dir = "relative".into()),
+            ("scheduler.tls", |c| c.scheduler.tls = Some("relative".into())),
+            ("scheduler.endpoint", |c| c.scheduler.endpoint = "unix:relative.sock".parse().unwrap()),
         ];
         for (field, change) in changes {
             let mut config = config();

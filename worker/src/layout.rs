@@ -6,6 +6,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::lock::{Lock, Mode};
+use crate::machine;
 
 /// A worker's data folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,6 +68,20 @@ impl Layout {
     pub(crate) fn lock_agent(&self) -> io::Result<Option<Lock>> {
         Lock::try_open(&self.root.join("agent.lock"), Mode::Exclusive)
     }
+
+    /// Which folder this is: written once, by the first agent that claims it.
+    pub(crate) fn instance_id(&self) -> io::Result<String> {
+        let path = self.root.join("instance-id");
+        match fs::read_to_string(&path) {
+            Ok(id) if !id.trim().is_empty() => return Ok(id.trim().chars().take(64).collect()),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let (id, new) = (machine::random_id(), self.root.join(".instance-id.new"));
+        fs::write(&new, &id)?;
+        fs::rename(&new, &path)?;
+        Ok(id)
+    }
 }
 
 #[cfg(test)]
@@ -83,6 +98,17 @@ mod tests {
         assert!(lock.is_some() && layout.lock_agent().unwrap().is_none());
         drop(lock);
         assert!(layout.lock_agent().unwrap().is_some());
+    }
+
+    #[test]
+    fn a_folder_keeps_its_id_and_no_two_have_the_same() {
+        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let id = Layout::at(one.path()).instance_id().unwrap();
+        assert_eq!(Layout::at(one.path()).instance_id().unwrap(), id);
+        assert_ne!(Layout::at(two.path()).instance_id().unwrap(), id);
+        // A power cut may leave an empty file.
+        fs::write(one.path().join("instance-id"), "").unwrap();
+        assert!(!Layout::at(one.path()).instance_id().unwrap().is_empty());
     }
 
     #[test]

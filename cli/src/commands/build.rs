@@ -27,7 +27,7 @@ use crate::farm::Farm;
 use crate::local::LocalFarm;
 use crate::outputs::Outputs;
 use crate::progress::Update;
-use crate::{exit, paths, roles, runtime};
+use crate::{edge, exit, paths, roles, runtime};
 
 /// Scans of a context whose files change while they are uploaded.
 const SCANS: usize = 4;
@@ -112,7 +112,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     checks: CheckArgs,
     /// Engine for --load, and for a build without a farm [default: DOCKER_HOST or unix:///var/run/docker.sock]
-    #[arg(long, value_name = "ENDPOINT")]
+    #[arg(long, value_name = "ENDPOINT", value_parser = edge::engine)]
     engine: Option<String>,
     #[command(flatten)]
     farm: FarmArgs,
@@ -274,7 +274,7 @@ impl Args {
     /// Looked at before anything is built.
     async fn outputs(&self, destination: &Destination, prepared: &Prepared) -> Result<Option<Outputs>> {
         let Destination::Spec(spec) = destination else { return Ok(None) };
-        let engine = self.engine.clone().unwrap_or_else(paths::default_engine);
+        let engine = self.engine.clone().map_or_else(paths::default_engine, Ok)?;
         Outputs::prepare(spec, &prepared.planned.plan, own_platform().ok(), &engine).await
     }
 }

@@ -7,8 +7,8 @@ use anyhow::Result;
 use clap::Subcommand;
 
 use crate::exit::Exit;
-use crate::paths;
 use crate::roles::scheduler;
+use crate::{edge, paths};
 
 /// Certificates of the farm's own authority.
 #[derive(Debug, clap::Args)]
@@ -41,10 +41,10 @@ struct Issue {
     #[arg(long, value_enum)]
     role: Role,
     /// The scheduler's data folder [default: as for `archyard scheduler`]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = edge::path())]
     data_dir: Option<PathBuf>,
     /// New folder for the three files
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = edge::path())]
     out: PathBuf,
 }
 

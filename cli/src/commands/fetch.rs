@@ -12,7 +12,7 @@ use crate::exit::{Exit, Refusal};
 use crate::farm::Farm;
 use crate::outputs::{Left, OutputSpec, Outputs};
 use crate::progress::{Board, Plain, Story};
-use crate::{paths, runtime};
+use crate::{edge, paths, runtime};
 
 /// Fetch what a build with -o or --load left, when its client did not.
 ///
@@ -40,7 +40,7 @@ pub(crate) struct Args {
     #[arg(long)]
     keep: bool,
     /// Engine for --load [default: DOCKER_HOST or unix:///var/run/docker.sock]
-    #[arg(long, value_name = "ENDPOINT")]
+    #[arg(long, value_name = "ENDPOINT", value_parser = edge::engine)]
     engine: Option<String>,
     #[command(flatten)]
     farm: FarmArgs,
@@ -54,7 +54,7 @@ async fn fetch(args: Args) -> Result<Exit> {
     let farm = Farm::find(&args.farm).await?;
     let build = args.build.resolve(&farm).await?;
     let spec = args.output.unwrap_or(OutputSpec::Load);
-    let engine = args.engine.unwrap_or_else(paths::default_engine);
+    let engine = args.engine.map_or_else(paths::default_engine, Ok)?;
     let (updates, told) = mpsc::channel(UPDATES);
     let left = Left::ask(&farm, &build, &updates).await?;
     let outputs = Outputs::prepare(&spec, &left.plan, own_platform().ok(), &engine).await?;

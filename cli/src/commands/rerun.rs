@@ -11,7 +11,7 @@ use crate::build::prepare::own_platform;
 use crate::commands::target::Target;
 use crate::exit::{Exit, Refusal};
 use crate::outputs::Outputs;
-use crate::{paths, runtime};
+use crate::{edge, paths, runtime};
 
 /// Build again what failed in a build, under the same lock, and complete the same index.
 ///
@@ -33,7 +33,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     back: BackArgs,
     /// Engine for --load [default: DOCKER_HOST or unix:///var/run/docker.sock]
-    #[arg(long, value_name = "ENDPOINT")]
+    #[arg(long, value_name = "ENDPOINT", value_parser = edge::engine)]
     engine: Option<String>,
     #[command(flatten)]
     again: AgainArgs,
@@ -78,7 +78,7 @@ impl Args {
                 "--output: nothing of build {build} comes back to its client; leave it out, or build again with it"
             ))),
             (Some(spec), true) => {
-                let engine = self.engine.clone().unwrap_or_else(paths::default_engine);
+                let engine = self.engine.clone().map_or_else(paths::default_engine, Ok)?;
                 Outputs::prepare(&spec, plan, own_platform().ok(), &engine).await
             }
         }

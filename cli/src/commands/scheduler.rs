@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::exit::Exit;
 use crate::roles::scheduler::{self, Options};
-use crate::{logging, paths, roles, runtime, shutdown};
+use crate::{edge, logging, paths, roles, runtime, shutdown};
 
 /// Run a scheduler: it takes builds, leases jobs to workers, and publishes.
 ///
@@ -28,7 +28,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     options: Options,
     /// Journal, contexts, logs and authority [default: /var/lib/archyard/scheduler for root, else in XDG_STATE_HOME]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = edge::path())]
     data_dir: Option<PathBuf>,
     /// How it logs, on standard error
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use crate::exit::{Exit, Refusal};
 use crate::roles::{scheduler, worker};
-use crate::{logging, paths, roles, runtime, shutdown};
+use crate::{edge, logging, paths, roles, runtime, shutdown};
 
 /// Run a scheduler and a worker in one process: a farm on this machine.
 ///
@@ -27,7 +27,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     worker: worker::Options,
     /// Both roles' data, a folder each [default: /var/lib/archyard for root, else in XDG_STATE_HOME]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = edge::path())]
     data_dir: Option<PathBuf>,
     /// How it logs, on standard error
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]

@@ -9,7 +9,7 @@ use archyard_worker::{OnExit, Scheduler};
 use crate::args::Named;
 use crate::exit::{Exit, Refusal};
 use crate::roles::worker::{self, Options};
-use crate::{logging, paths, roles, runtime, shutdown};
+use crate::{edge, logging, paths, roles, runtime, shutdown};
 
 /// Run a worker beside its Engine: it takes leases and builds natively.
 ///
@@ -28,15 +28,15 @@ ARCHYARD_LOG sets what it logs, as in ARCHYARD_LOG=debug. SIGTERM and Ctrl-C sto
 it; running attempts go on, and the next worker on its data folder adopts them.")]
 pub(crate) struct Args {
     /// The scheduler: unix:PATH, http://127.0.0.1:PORT or https://HOST:PORT [default: the default socket]
-    #[arg(long, value_name = "ENDPOINT")]
+    #[arg(long, value_name = "ENDPOINT", value_parser = edge::endpoint)]
     scheduler: Option<Endpoint>,
     /// Folder with ca.pem, cert.pem and key.pem, as `archyard cert issue` writes it
-    #[arg(long, env = "ARCHYARD_TLS_DIR", value_name = "DIR", hide_env_values = true)]
+    #[arg(long, env = "ARCHYARD_TLS_DIR", value_name = "DIR", hide_env_values = true, value_parser = edge::named_path())]
     tls_dir: Option<Named<PathBuf>>,
     #[command(flatten)]
     options: Options,
     /// Attempts, caches and logs [default: /var/lib/archyard/worker for root, else in XDG_STATE_HOME]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = edge::path())]
     data_dir: Option<PathBuf>,
     /// How it logs, on standard error
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]

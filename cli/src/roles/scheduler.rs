@@ -12,15 +12,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::commands::cert::Role;
 use crate::exit::Refusal;
-use crate::paths;
 use crate::roles::retention;
+use crate::{edge, paths};
 
 /// A scheduler's flags.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[group(skip)]
 pub(crate) struct Options {
     /// Where to listen, as unix:PATH or ADDRESS:PORT; repeat for several [default: the default socket]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = edge::listen)]
     pub(crate) listen: Vec<Listen>,
     /// TLS on every address; clients and workers need a certificate then
     #[arg(long)]
@@ -50,6 +50,11 @@ pub(crate) struct Options {
 impl Options {
     fn into_config(self, data_dir: PathBuf) -> Result<Config> {
         let listen = if self.listen.is_empty() { vec![Listen::Unix(default_socket()?)] } else { self.listen };
+        if let Some(default) =
+            paths::default_socket().filter(|path| listen.contains(&Listen::Unix(path.clone())))
+        {
+            make_folder(&default)?;
+        }
         let mut config = Config::new(data_dir, listen);
         config.tls = self.tls.then_some(TlsConfig { names: self.tls_name });
         config.insecure_registries = self.insecure_registry;
@@ -71,14 +76,13 @@ impl Options {
 }
 
 fn default_socket() -> Result<PathBuf> {
-    let socket = paths::default_socket().ok_or_else(|| {
+    paths::default_socket().ok_or_else(|| {
         Refusal::usage("--listen: XDG_RUNTIME_DIR is not set, so there is no default socket; give unix:PATH")
-    })?;
-    make_folder(&socket)?;
-    Ok(socket)
+    })
 }
 
-/// The folder of the default socket is ours to make: a machine that has just started has none.
+/// The folder of the default socket is ours to make, whether a flag names it or not: a machine that has just started
+/// has none.
 fn make_folder(socket: &Path) -> Result<()> {
     let Some(folder) = socket.parent() else { return Ok(()) };
     match std::fs::create_dir(folder) {

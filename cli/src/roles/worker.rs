@@ -9,14 +9,14 @@ use bytesize::ByteSize;
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::Refusal;
-use crate::paths;
+use crate::{edge, paths};
 
 /// A worker's flags.
 #[derive(Debug, Clone, clap::Args)]
 #[group(skip)]
 pub(crate) struct Options {
     /// The Engine's socket, as unix:///PATH [default: DOCKER_HOST or unix:///var/run/docker.sock]
-    #[arg(long, value_name = "ENDPOINT")]
+    #[arg(long, value_name = "ENDPOINT", value_parser = edge::engine)]
     pub(crate) engine: Option<String>,
     /// Its name, unique in the farm [default: the host's]
     #[arg(long, value_name = "NAME")]
@@ -65,7 +65,7 @@ pub(crate) async fn run(
     on_exit: OnExit,
     shutdown: CancellationToken,
 ) -> Result<()> {
-    let engine = options.engine.unwrap_or_else(paths::default_engine);
+    let engine = options.engine.map_or_else(paths::default_engine, Ok)?;
     let name = match options.name {
         Some(name) => name,
         None => own_name(&rustix::system::uname().nodename().to_string_lossy())?,
@@ -86,7 +86,9 @@ pub(crate) async fn run(
         *setting = size.map_or(*setting, |size| size.as_u64());
     }
     Worker::run(config, shutdown).await.map_err(|error| match error {
-        WorkerError::Config(_) | WorkerError::Engine(_) => Refusal::usage(error.to_string()),
+        WorkerError::Config(_) | WorkerError::Engine(_) | WorkerError::Refused { .. } => {
+            Refusal::usage(error.to_string())
+        }
         other => other.into(),
     })
 }

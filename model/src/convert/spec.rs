@@ -193,6 +193,7 @@ pub fn offer_to_proto(offer: &WorkerOffer) -> proto::Hello {
         name: offer.name.to_string(),
         boot_id: offer.boot_id.clone(),
         session_id: offer.session_id.clone(),
+        instance_id: offer.instance_id.clone(),
         protocol_min: PROTOCOL,
         protocol_max: PROTOCOL,
         platforms: offer.platforms.iter().map(platform_to_proto).collect(),
@@ -229,6 +230,7 @@ pub fn offer_from_proto(message: &proto::Hello) -> Result<WorkerOffer, Invalid> 
     for (field, text) in [
         ("hello.boot_id", &message.boot_id),
         ("hello.session_id", &message.session_id),
+        ("hello.instance_id", &message.instance_id),
         ("hello.version", &message.version),
         ("hello.engine", &message.engine),
     ] {
@@ -246,6 +248,7 @@ pub fn offer_from_proto(message: &proto::Hello) -> Result<WorkerOffer, Invalid> 
         name: message.name.parse().map_err(|error: Invalid| error.of("hello.name"))?,
         boot_id: message.boot_id.clone(),
         session_id: message.session_id.clone(),
+        instance_id: message.instance_id.clone(),
         platforms,
         // A farm has no use for what only an emulator runs: unknown ones need not stop a worker.
         emulated: message.emulated.iter().filter_map(|p| platform_from_proto(p).ok()).collect(),

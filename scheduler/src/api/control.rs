@@ -20,7 +20,7 @@ use super::shared::caller;
 use super::spool;
 use super::status::{IntoStatus, stopping};
 use super::stream::{Gone, Sink, Stream, fed_by};
-use crate::core::{ConnectionId, Downstream, RunningAttempt};
+use crate::core::{ConnectionId, Downstream, Parting, RunningAttempt};
 use crate::driver::{Messages, WorkerInput};
 
 /// How long a worker may take to say Hello.
@@ -123,9 +123,21 @@ async fn talk(
     if shared.driver.is_stopped() {
         return Ok(stopping());
     }
-    Ok(Status::aborted(
-        "another stream of this worker's name took over; give each worker a --name of its own",
-    ))
+    Ok(messages.parting().map_or_else(stopping, parted))
+}
+
+/// The end of a stream that the scheduler ends, in words for its log and for the worker.
+fn parted(parting: Parting) -> Status {
+    Status::aborted(match parting {
+        Parting::Reconnected => "the same agent has connected again, and its newer stream goes on",
+        Parting::Restarted => "the agent was restarted, and the newer process has connected",
+        Parting::Namesake => {
+            "another worker joined under this name, from another data folder; give each worker a --name of its own"
+        }
+        Parting::Silent => {
+            "nothing was heard from the worker for a whole lease, so its attempts are tried elsewhere"
+        }
+    })
 }
 
 fn read_hello(

@@ -3,6 +3,7 @@
 //! Thin on purpose. Nothing is decided here and no fact is made: the driver decides, the stores keep. What a client
 //! is told when something fails is in `status`, and nowhere else.
 
+mod admit;
 mod artifacts;
 mod builds;
 mod carry;
@@ -14,6 +15,7 @@ mod fate;
 mod layers;
 mod list;
 mod logs;
+mod rights;
 mod routes;
 mod shared;
 mod spool;
@@ -21,6 +23,7 @@ mod status;
 mod stream;
 mod watch;
 
-pub use layers::{identify, mend_malformed};
+pub use admit::AdmitLayer;
+pub use layers::mend_malformed;
 pub use routes::routes;
 pub use shared::Shared;

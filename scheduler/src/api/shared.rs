@@ -96,7 +96,7 @@ impl Shared {
     }
 }
 
-/// Who calls, as the interceptor found out.
+/// Who calls, as [`AdmitLayer`](super::AdmitLayer) found out.
 pub(super) fn caller<T>(request: &Request<T>) -> Result<Principal, Status> {
     request
         .extensions()

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use archyard_model::{AttemptId, BuildId, JobId, Reference, WorkerName};
 
 use super::fact::Fact;
+use super::input::Parting;
 use super::message::{Downstream, Effect, EndedBuild, PublishOrder, job_spec};
 use super::state::State;
 
@@ -25,14 +26,14 @@ pub fn effects(state: &State, fact: &Fact) -> Vec<Effect> {
             effects.extend(tell(state, worker, Downstream::HeartbeatAck { sequence: *sequence }));
         }
         Fact::WorkerJoined { connection, replaces, offer, adopt, stop } => {
-            effects.extend(replaces.map(|connection| Effect::Disconnect { connection }));
+            effects.extend(replaces.map(|(connection, parting)| Effect::Disconnect { connection, parting }));
             let draining = state.ledger.drained.contains_key(&offer.name);
             let message = Downstream::Welcome { adopt: adopt.clone(), stop: stop.clone(), draining };
             effects.push(Effect::ToWorker { connection: *connection, message });
             effects.extend(adopt.iter().filter_map(|attempt| still_stopping(state, *attempt)));
         }
         Fact::WorkerLost { connection: Some(connection), .. } => {
-            effects.push(Effect::Disconnect { connection: *connection });
+            effects.push(Effect::Disconnect { connection: *connection, parting: Parting::Silent });
         }
         Fact::DrainMarked { worker, draining, .. } => {
             effects.extend(tell(state, worker, Downstream::Drain { draining: *draining }));

@@ -13,7 +13,7 @@ use archyard_model::{
 
 use super::build::Build;
 use super::heritage::Heritage;
-use super::input::ConnectionId;
+use super::input::{ConnectionId, Parting};
 use super::ledger::Header;
 use super::timers::Timer;
 
@@ -105,7 +105,7 @@ pub enum Fact {
     /// A worker's stream is up. `adopt` go on; `stop` are stale and take slots until they have stopped.
     WorkerJoined {
         connection: ConnectionId,
-        replaces: Option<ConnectionId>,
+        replaces: Option<(ConnectionId, Parting)>,
         offer: Arc<WorkerOffer>,
         adopt: Vec<AttemptId>,
         stop: Vec<AttemptId>,

@@ -25,6 +25,19 @@ pub struct Moment {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);
 
+/// Why the scheduler ends a worker's stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parting {
+    /// The same agent has dialed again.
+    Reconnected,
+    /// The agent was restarted: another process on the same data folder.
+    Restarted,
+    /// An agent with another data folder has the same name.
+    Namesake,
+    /// Nothing was heard on it for a whole lease.
+    Silent,
+}
+
 /// A build as its client hands it in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Submission {

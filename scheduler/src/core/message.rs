@@ -8,7 +8,7 @@ use archyard_model::convert::JobSpec;
 use archyard_model::{AttemptId, BuildEvent, BuildId, BuildRecord, Lock, Plan, Platform, Reference, Sha256};
 
 use super::heritage::Promotion;
-use super::input::ConnectionId;
+use super::input::{ConnectionId, Parting};
 
 /// One message to a worker. The session's secrets are no part of it: whoever writes the stream adds them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,8 +66,8 @@ pub enum Effect {
     ResolveLock { build: BuildId, plan: Arc<Plan> },
     /// Send down a worker's stream.
     ToWorker { connection: ConnectionId, message: Downstream },
-    /// Close a stream that another took over.
-    Disconnect { connection: ConnectionId },
+    /// Close a worker's stream.
+    Disconnect { connection: ConnectionId, parting: Parting },
     /// Verify, push the index, move the tags.
     Publish(Box<PublishOrder>),
     /// Keep an ended build's record; answer with `Archived`.

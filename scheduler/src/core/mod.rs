@@ -39,7 +39,7 @@ pub use effects::effects;
 pub use evolve::evolve;
 pub use fact::{Fact, Verdict};
 pub use heritage::Heritage;
-pub use input::{ConnectionId, Input, Moment, RunningAttempt, Submission};
+pub use input::{ConnectionId, Input, Moment, Parting, RunningAttempt, Submission};
 pub use ledger::Ledger;
 pub use message::{Downstream, Effect, EndedBuild, PublishOrder};
 pub use refusal::Refusal;

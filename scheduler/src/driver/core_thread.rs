@@ -180,9 +180,9 @@ impl<S: Shell> CoreThread<S> {
                     mailbox.leave(message);
                 }
             }
-            Effect::Disconnect { connection } => {
+            Effect::Disconnect { connection, parting } => {
                 if let Some(mailbox) = self.mailboxes.remove(&connection) {
-                    mailbox.close();
+                    mailbox.close(Some(parting));
                 }
             }
             Effect::Publish(order) => self.shell.publish(*order),
@@ -204,7 +204,7 @@ impl<S: Shell> CoreThread<S> {
 impl<S> Drop for CoreThread<S> {
     fn drop(&mut self) {
         for mailbox in self.mailboxes.values() {
-            mailbox.close();
+            mailbox.close(None);
         }
     }
 }

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use super::inbox::Inbox;
 use super::message::Message;
-use crate::core::{ConnectionId, Downstream};
+use crate::core::{ConnectionId, Downstream, Parting};
 
 /// What waits for one stream.
 #[derive(Debug, Default)]
@@ -23,6 +23,7 @@ struct Waiting {
     messages: Vec<Downstream>,
     heard: Option<u64>,
     closed: bool,
+    parting: Option<Parting>,
 }
 
 /// The stream's end of its mailbox. Dropping it says that the stream broke.
@@ -55,9 +56,12 @@ impl Mailbox {
         self.changed.notify_one();
     }
 
-    /// What waits can still be read; then the stream ends.
-    pub(super) fn close(&self) {
-        self.lock().closed = true;
+    /// What waits can still be read; then the stream ends. None: the scheduler stops.
+    pub(super) fn close(&self, parting: Option<Parting>) {
+        let mut waiting = self.lock();
+        waiting.closed = true;
+        waiting.parting = waiting.parting.or(parting);
+        drop(waiting);
         self.changed.notify_one();
     }
 
@@ -71,7 +75,12 @@ impl Messages {
         Self { connection, mailbox, inbox }
     }
 
-    /// All that waits, in order; waits for the first. None: another stream took over, or the scheduler stops.
+    /// Why the stream has ended. None: it has not, or the scheduler stops.
+    pub fn parting(&self) -> Option<Parting> {
+        self.mailbox.lock().parting
+    }
+
+    /// All that waits, in order; waits for the first. None: the stream has ended.
     ///
     /// Cancel-safe: what was not returned is still there.
     pub async fn next(&mut self) -> Option<Vec<Downstream>> {
@@ -115,8 +124,10 @@ mod tests {
             messages.next().await.unwrap(),
             [Downstream::Drain { draining: false }, Downstream::HeartbeatAck { sequence: 99 }]
         );
-        mailbox.close();
+        assert_eq!(messages.parting(), None);
+        mailbox.close(Some(Parting::Reconnected));
         assert_eq!(messages.next().await, None);
+        assert_eq!(messages.parting(), Some(Parting::Reconnected));
         drop(messages);
         let mut taken = Vec::new();
         inbox.take(&mut taken, None);

@@ -56,6 +56,7 @@ async fn connect(handle: &Handle, name: &str) -> Connection {
         name: name.parse().unwrap(),
         boot_id: "boot".to_owned(),
         session_id: "session".to_owned(),
+        instance_id: "folder".to_owned(),
         platforms: vec!["linux/amd64".parse().unwrap()],
         emulated: Vec::new(),
         slots: 1,

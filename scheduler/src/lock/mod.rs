@@ -130,7 +130,7 @@ async fn ask(
         Outcome::Unusable(Failure::new(FailureClass::User, code, message))
     };
     match error.cause {
-        Cause::Unreachable | Cause::Failing | Cause::NoRoots => Outcome::Unknown(format!(
+        Cause::Unreachable | Cause::Failing | Cause::NoRoots | Cause::Tls => Outcome::Unknown(format!(
             "registry {} could not be asked ({}); the image is not locked",
             error.registry, error.detail
         )),

@@ -75,7 +75,7 @@ impl Target<'_> {
                 );
                 Failure::new(FailureClass::User, "cross_run", text)
             }),
-            Err(error) if matches!(error.cause, Cause::Unreachable | Cause::Failing) => None,
+            Err(error) if matches!(error.cause, Cause::Unreachable | Cause::Failing | Cause::Tls) => None,
             Err(error) => {
                 let text = format!(
                     "{place}: whether {image} has ONBUILD triggers, which --cross must know, cannot be told: {}; mend \

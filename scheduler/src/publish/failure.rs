@@ -39,6 +39,11 @@ pub(super) fn of_registry(what: &str, image: &Reference, error: &Error) -> Faile
             "no_ca_certificates",
             format!("registry {registry} cannot be asked to {what} {image}: {detail}"),
         ),
+        Cause::Tls => (
+            FailureClass::Infrastructure,
+            "registry_tls",
+            format!("registry {registry} cannot be asked to {what} {image}: {detail}"),
+        ),
         Cause::NotFound | Cause::Refused => (
             FailureClass::User,
             "registry_refused",

@@ -1,7 +1,7 @@
 //! Why a registry did not give or take something.
 
 use archyard_model::Reference;
-use archyard_net::{NO_ROOTS, is_for_lack_of_roots};
+use archyard_net::{NO_ROOTS, TlsFault, is_for_lack_of_roots};
 use oci_client::errors::{OciDistributionError, OciErrorCode};
 
 /// A request that failed.
@@ -29,6 +29,8 @@ pub enum Cause {
     Failing,
     /// This machine has no CA certificates, and the registry speaks TLS.
     NoRoots,
+    /// Its TLS certificate is refused here, or it does not speak TLS: trying again changes nothing.
+    Tls,
     /// It refuses, or gave what is no manifest: trying again changes nothing.
     Refused,
 }
@@ -65,18 +67,19 @@ impl Error {
     }
 
     pub(super) fn new(image: &Reference, error: &OciDistributionError) -> Self {
-        let (cause, detail) = classify(error);
+        let (cause, detail) = classify(image.registry(), error);
         let detail = detail.split_whitespace().collect::<Vec<_>>().join(" ");
         Self { registry: image.registry().to_owned(), cause, detail }
     }
 }
 
-fn classify(error: &OciDistributionError) -> (Cause, String) {
+fn classify(host: &str, error: &OciDistributionError) -> (Cause, String) {
     match error {
         _ if is_for_lack_of_roots(error) => (Cause::NoRoots, NO_ROOTS.to_owned()),
-        OciDistributionError::RequestError(error) => match error.status() {
-            Some(status) => (of_status(status.as_u16()), format!("HTTP {status}")),
-            None => (Cause::Unreachable, innermost(error)),
+        OciDistributionError::RequestError(error) => match (error.status(), TlsFault::of(error)) {
+            (Some(status), _) => (of_status(status.as_u16()), format!("HTTP {status}")),
+            (None, Some(fault)) => (Cause::Tls, fault.of_registry(host)),
+            (None, None) => (Cause::Unreachable, innermost(error)),
         },
         OciDistributionError::UnauthorizedError { .. } => {
             (Cause::Denied, "authentication required".to_owned())

@@ -13,6 +13,8 @@ use rcgen::{
 };
 use secrecy::{ExposeSecret as _, SecretString};
 
+use super::Role;
+
 /// The CA's certificate and key, in the data folder's `tls/`.
 const CA: (&str, &str) = ("ca.pem", "ca-key.pem");
 /// How long the CA is good for, in years.
@@ -45,15 +47,6 @@ pub enum Error {
     /// The calendar.
     #[error("this machine's clock cannot be right: {0}; set it and try again")]
     Clock(#[from] jiff::Error),
-}
-
-/// What a certificate may be used for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// A person or a program that submits builds.
-    Client,
-    /// A worker; its certificate's name is the worker's.
-    Worker,
 }
 
 /// A certificate, its key, and the CA to trust: what `archyard cert issue` writes.
@@ -114,11 +107,7 @@ impl Authority {
         }
         let mut params = self.params(Vec::new(), &name)?;
         params.extended_key_usages.push(ExtendedKeyUsagePurpose::ClientAuth);
-        let unit = match role {
-            Role::Client => "client",
-            Role::Worker => "worker",
-        };
-        params.distinguished_name.push(DnType::OrganizationalUnitName, unit);
+        params.distinguished_name.push(DnType::OrganizationalUnitName, role.name());
         self.sign(&params)
     }
 

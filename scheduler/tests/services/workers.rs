@@ -48,14 +48,29 @@ async fn what_the_farm_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_stream_of_one_name_takes_over() {
+async fn a_stream_that_is_replaced_says_by_whom() {
     let farm = Farm::start().await;
-    let mut first = Worker::join(farm.channel(), hello("w1")).await.unwrap();
-    let again = proto::Hello { session_id: "another".to_owned(), ..hello("w1") };
-    let _second = Worker::join(farm.channel(), again).await.unwrap();
-    let ended = first.next().await.unwrap_err();
-    assert_eq!(ended.code(), Code::Aborted, "{ended:?}");
-    assert!(ended.message().contains("--name"), "{ended:?}");
+    let of = |session: &str, instance: &str, dial: u64| proto::Hello {
+        session_id: session.to_owned(),
+        instance_id: instance.to_owned(),
+        dial,
+        ..hello("w1")
+    };
+    let mut current = Worker::join(farm.channel(), of("first", "folder", 1)).await.unwrap();
+    for (next, reason, clash) in [
+        (of("first", "folder", 2), "the same agent has connected again", false),
+        (of("second", "folder", 1), "the agent was restarted", false),
+        (of("third", "another folder", 1), "give each worker a --name of its own", true),
+        // An agent of an earlier version says nothing of its folder.
+        (of("fourth", "", 1), "give each worker a --name of its own", true),
+        (of("fifth", "", 1), "give each worker a --name of its own", true),
+    ] {
+        let next = Worker::join(farm.channel(), next).await.unwrap();
+        let ended = std::mem::replace(&mut current, next).next().await.unwrap_err();
+        assert_eq!(ended.code(), Code::Aborted, "{ended:?}");
+        assert!(ended.message().contains(reason), "{reason}: {ended:?}");
+        assert_eq!(ended.message().contains("--name"), clash, "{ended:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -185,7 +185,7 @@ impl World {
                     self.check_context(&message);
                     self.send_down(connection, message);
                 }
-                Effect::Disconnect { connection } => self.disconnect(connection),
+                Effect::Disconnect { connection, .. } => self.disconnect(connection),
                 Effect::Publish(order) => self.publish(*order),
                 Effect::Archive(ended) => self.archive(&ended),
                 Effect::NotifyBuild { build, .. } => self.notified(build),

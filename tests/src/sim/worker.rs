@@ -55,6 +55,7 @@ impl Machine {
             name: worker_name(at).expect("a worker's name"),
             boot_id: "boot".to_owned(),
             session_id: "session".to_owned(),
+            instance_id: "folder".to_owned(),
             platforms,
             emulated,
             slots: u32::try_from(slots).unwrap_or(1),

@@ -1,4 +1,5 @@
-//! A machine without CA certificates: plain HTTP works, and where TLS is needed the remedy is told in one line.
+//! Registries over TLS: a machine without CA certificates, and certificates that are refused. Each is one line with the
+//! remedy.
 
 use std::net::TcpListener;
 
@@ -59,4 +60,36 @@ fn a_registry_with_tls_is_refused_with_the_remedy() {
     tells_the_remedy_once(&outcome, &host);
     let record = farm.show(&farm.newest_build().unwrap());
     assert_eq!(record["failure"]["code"], "no_ca_certificates", "{record:#}");
+}
+
+#[test]
+fn a_registry_whose_certificate_is_refused_is_named_with_the_remedy() {
+    let dir = tempfile::tempdir().unwrap();
+    let listener = || TcpListener::bind("127.0.0.1:0").unwrap();
+    let authority = |params: &mut rcgen::CertificateParams| {
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    };
+    let expired = |params: &mut rcgen::CertificateParams| params.not_after = rcgen::date_time_ymd(2001, 1, 1);
+    let cases = [
+        (tls::self_signed("0.0.0.0", authority), "CaUsedAsEndEntity", "basicConstraints=critical,CA:FALSE"),
+        (tls::self_signed("0.0.0.0", expired), "has expired", "renew it"),
+        (tls::self_signed("registry.example", |_| {}), "only for registry.example", "name the registry as"),
+    ];
+    // The machine trusts all of them, as one does whose administrator has added each.
+    let bundle = dir.path().join("bundle.pem");
+    std::fs::write(&bundle, cases.iter().map(|(own, ..)| own.certificate.pem()).collect::<String>()).unwrap();
+    let farm = Farm::start_with_variables(1, &[("SSL_CERT_FILE", bundle.to_str().unwrap())]);
+    let own = farm.env.native[0].to_string();
+    for (certificate, problem, remedy) in &cases {
+        let listener = listener();
+        let host = format!("0.0.0.0:{}", listener.local_addr().unwrap().port());
+        let _serving = tls::serve_as(listener, certificate);
+        let marker = unique("bad-certificate");
+        let project = Project::new(&format!("FROM BASE\nRUN echo {marker}\n"));
+        let name = format!("{host}/{marker}:1");
+        let outcome = farm.build(project.path(), &["--platform", &own, "--push", "-t", &name]).expect(1);
+        outcome.says(&[&host, problem, remedy]);
+        let record = farm.show(&farm.newest_build().unwrap());
+        assert_eq!(record["jobs"][0]["failure"]["code"], "registry_tls", "{record:#}");
+    }
 }

@@ -12,6 +12,7 @@ mod credentials;
 mod cross;
 mod differential;
 mod dockerignore;
+mod docs;
 mod engines;
 mod faults;
 mod flags;

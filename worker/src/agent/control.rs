@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use archyard_model::{AttemptId, Invalid, convert, limits};
+use archyard_net::{Outlook, TlsFault, outlook};
 use archyard_proto::v1 as proto;
 use proto::scheduler_message::Message as Down;
 use proto::worker_message::Message as Up;
@@ -18,11 +19,11 @@ use tokio::time::{Instant, MissedTickBehavior, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
-use super::Shared;
 use super::attempt::Attempt;
 use super::health::State;
 use super::hello::hello;
 use super::lease;
+use super::{Shared, WorkerError};
 use crate::backoff::Backoff;
 
 /// How long the first probe of the Engine may keep a worker from saying hello.
@@ -42,7 +43,7 @@ const QUEUE: usize = 64;
 enum Lost {
     #[error(transparent)]
     Connect(#[from] archyard_net::Error),
-    #[error("the scheduler ended the stream: {} ({})", .0.message(), .0.code())]
+    #[error("the scheduler ended the stream: {}", said(.0))]
     Status(#[from] tonic::Status),
     #[error("the scheduler closed the stream")]
     Closed,
@@ -55,8 +56,22 @@ enum Lost {
     HelloIsStale,
 }
 
+impl Lost {
+    /// Whether dialing again is of no use before somebody changes something.
+    fn is_permanent(&self) -> bool {
+        match self {
+            Self::Connect(error) => outlook(error) == Outlook::Permanent,
+            Self::Status(status) => outlook(status) == Outlook::Permanent,
+            Self::Closed | Self::Silent(_) | Self::Malformed(_) | Self::HelloIsStale => false,
+        }
+    }
+}
+
 /// Connects, and again when the connection is lost.
-pub(super) async fn run(shared: Arc<Shared>) {
+///
+/// # Errors
+/// When the scheduler, or a file that is needed to dial it, refuses this worker for good.
+pub(super) async fn run(shared: Arc<Shared>) -> Result<(), WorkerError> {
     let mut supervisors = JoinSet::new();
     let mut engine = shared.health.changes();
     let known = engine.wait_for(|state| !state.description.is_empty());
@@ -70,17 +85,23 @@ pub(super) async fn run(shared: Arc<Shared>) {
         dial += 1;
         let connected = tokio::select! {
             connected = Connection::open(&shared, dial) => connected,
-            () = shared.stop.cancelled() => return,
+            () = shared.stop.cancelled() => return Ok(()),
         };
         let lost = match connected {
             Ok(connection) => {
                 backoff = Backoff::new();
                 last_reason.clear();
                 match connection.serve(&mut supervisors).await {
-                    Ok(()) => return,
+                    Ok(()) => return Ok(()),
                     Err(Lost::HelloIsStale) => continue,
                     Err(lost) => lost,
                 }
+            }
+            Err(lost) if lost.is_permanent() => {
+                return Err(WorkerError::Refused {
+                    worker: shared.config.name.clone(),
+                    reason: lost.to_string(),
+                });
             }
             Err(lost) => lost,
         };
@@ -92,8 +113,17 @@ pub(super) async fn run(shared: Arc<Shared>) {
         }
         tokio::select! {
             () = backoff.wait() => {}
-            () = shared.stop.cancelled() => return,
+            () = shared.stop.cancelled() => return Ok(()),
         }
+    }
+    Ok(())
+}
+
+/// What a status says, for people: the reason of a broken connection stands in its source.
+fn said(status: &tonic::Status) -> String {
+    match TlsFault::of(status) {
+        Some(fault) => fault.to_string(),
+        None => format!("{} ({})", status.message(), status.code()),
     }
 }
 

@@ -17,6 +17,7 @@ pub(super) fn hello(shared: &Shared, engine: &State, dial: u64) -> proto::Hello 
         name: config.name.clone(),
         boot_id: machine::boot_id().to_owned(),
         session_id: shared.session_id.clone(),
+        instance_id: shared.instance_id.clone(),
         platforms: shared.measured.native.clone(),
         emulated: shared.measured.emulated.clone(),
         slots: config.slots(),

@@ -1,8 +1,10 @@
 //! Starting a runner, or calling the one that was started ahead.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
 use archyard_model::{AttemptId, Failure, FailureClass};
@@ -12,6 +14,9 @@ use prost::Message as _;
 use super::Shared;
 use crate::attempt::{Assignment, AttemptDir, Credentials};
 use crate::config::OnExit;
+
+/// Variables that name files, or lists of folders, and that a runner or one of its libraries reads.
+const PATH_VARIABLES: [&str; 4] = ["SSL_CERT_FILE", "SSL_CERT_DIR", "TMPDIR", "PATH"];
 
 /// A runner that was started.
 #[derive(Debug)]
@@ -86,9 +91,25 @@ pub(super) fn command(shared: &Shared) -> io::Result<Command> {
         .split_first()
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "there is no runner to start"))?;
     let mut command = Command::new(program);
+    // A runner works in another folder than this process.
+    for name in PATH_VARIABLES {
+        if let Some(absolute) = std::env::var_os(name).and_then(|value| absolute(&value)) {
+            command.env(name, absolute);
+        }
+    }
     // No signal to our group, as from a terminal, is meant for it.
     command.args(arguments).process_group(0);
     Ok(command)
+}
+
+/// The same list of paths for a process in another folder. None where nothing has to change.
+fn absolute(list: &OsStr) -> Option<OsString> {
+    let paths: Vec<PathBuf> = std::env::split_paths(list).collect();
+    if paths.iter().all(|path| path.as_os_str().is_empty() || path.is_absolute()) {
+        return None;
+    }
+    let resolved = paths.iter().map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone()));
+    std::env::join_paths(resolved).ok()
 }
 
 /// A runner that could not be started, as a failure.
@@ -101,4 +122,21 @@ pub(super) fn failure(error: &io::Error) -> Failure {
     };
     let message = format!("the worker cannot start a runner: {error}; {remedy}");
     Failure::new(FailureClass::Infrastructure, code, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn relative_paths_in_variables_are_made_absolute_for_a_runner() {
+        let here = std::env::current_dir().unwrap();
+        let want =
+            |paths: &[&str]| Some(std::env::join_paths(paths.iter().map(|path| here.join(path))).unwrap());
+        assert_eq!(absolute(OsStr::new("certs/ca.pem")), want(&["certs/ca.pem"]));
+        assert_eq!(absolute(OsStr::new("/etc/ssl:certs")), want(&["/etc/ssl", "certs"]));
+        for unchanged in ["", "/etc/ssl/certs", "/usr/bin:/bin", "/usr/bin::/bin"] {
+            assert_eq!(absolute(OsStr::new(unchanged)), None, "{unchanged}");
+        }
+    }
 }

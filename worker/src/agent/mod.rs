@@ -26,7 +26,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use archyard_model::{Invalid, Platform};
+use archyard_model::{Invalid, Platform, WorkerName};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -72,6 +72,19 @@ pub enum WorkerError {
         /// Which folder.
         path: PathBuf,
     },
+    /// The scheduler refuses this worker, or a file that is needed to dial it is not usable.
+    #[error(
+        "worker {worker}: {reason}; running attempts go on, and the next worker on this data folder takes them over"
+    )]
+    Refused {
+        /// Which worker.
+        worker: WorkerName,
+        /// Why, and the remedy.
+        reason: String,
+    },
+    /// A defect.
+    #[error("a task of the worker broke down: {0}; restart it, and report this")]
+    Crashed(tokio::task::JoinError),
     /// A machine nobody builds images for.
     #[error(transparent)]
     Machine(#[from] UnknownMachine),
@@ -84,6 +97,8 @@ struct Shared {
     layout: Layout,
     measured: Measured,
     session_id: String,
+    /// Of the data folder.
+    instance_id: String,
     engine: DockerEngine,
     health: Health,
     attempts: Attempts,
@@ -100,7 +115,8 @@ impl Worker {
     /// Engine that is away is waited for, with one line that says why.
     ///
     /// # Errors
-    /// When the worker cannot start, or what it was given for an Engine is none; no scheduler was dialed then.
+    /// When the worker cannot start, or what it was given for an Engine is none; no scheduler was dialed then. And when
+    /// the scheduler refuses the worker in a way that no waiting changes.
     pub async fn run(mut config: WorkerConfig, shutdown: CancellationToken) -> Result<(), WorkerError> {
         config.check()?;
         // Measured once: a lease is not kept waiting for it.
@@ -113,11 +129,13 @@ impl Worker {
         let Some(_alone) = layout.lock_agent().map_err(disk)? else {
             return Err(WorkerError::Taken { path: config.data_dir });
         };
+        let instance_id = layout.instance_id().map_err(disk)?;
         Cache::open(layout.cache()).map_err(disk)?;
         let measured = measure(&layout, &config.engine).await?;
         let on_exit = config.on_exit;
         let shared = Arc::new(Shared {
             session_id: crate::machine::random_id(),
+            instance_id,
             health: Health::unknown(),
             attempts: Attempts::default(),
             watcher: Watcher::new(),
@@ -139,9 +157,17 @@ impl Worker {
         }
         let mut streams = JoinSet::new();
         streams.spawn(control::run(shared.clone()));
-        streams.spawn(spools::run(shared.clone()));
+        let logs = spools::run(shared.clone());
+        streams.spawn(async move {
+            logs.await;
+            Ok(())
+        });
 
-        shutdown.cancelled().await;
+        // A stream ends by itself only when it is refused for good.
+        let ended = tokio::select! {
+            () = shutdown.cancelled() => Ok(()),
+            Some(ended) = streams.join_next() => ended.unwrap_or_else(|error| Err(WorkerError::Crashed(error))),
+        };
         tracing::info!(worker = %shared.config.name, ?on_exit, "stopping");
         shared.drain.cancel();
         shared.warm.dismiss();
@@ -150,7 +176,7 @@ impl Worker {
         }
         shared.stop.cancel();
         while streams.join_next().await.is_some() {}
-        Ok(())
+        ended
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use archyard_model::{Blake3, limits};
+use archyard_net::{Outlook, TlsFault, outlook};
 use archyard_proto::v1::DownloadRequest;
 use archyard_proto::v1::context_service_client::ContextServiceClient;
 use tokio::sync::mpsc;
@@ -118,8 +119,7 @@ impl Downloads {
         let client = match client {
             Some(client) => client,
             None => {
-                let channel =
-                    scheduler.connect().await.map_err(|error| Trouble::Passing(error.to_string()))?;
+                let channel = scheduler.connect().await.map_err(|error| of_connection(&error))?;
                 client.insert(
                     ContextServiceClient::new(channel).max_decoding_message_size(limits::MESSAGE_BYTES),
                 )
@@ -178,9 +178,22 @@ async fn missing(cache: &Cache, mut digests: Vec<Blake3>) -> Result<Vec<Blake3>,
         .map_err(|error| CacheError::disk(root, std::io::Error::other(error)))
 }
 
+fn of_connection(error: &archyard_net::Error) -> Trouble {
+    let reason = error.to_string();
+    match outlook(error) {
+        Outlook::Permanent => Trouble::Final(CacheError::SchedulerRefused { reason }),
+        Outlook::Transient | Outlook::Unclear => Trouble::Passing(reason),
+    }
+}
+
 fn of_status(status: &tonic::Status) -> Trouble {
-    match status.code() {
-        tonic::Code::NotFound => Trouble::Final(CacheError::Missing { message: status.message().to_owned() }),
-        _ => Trouble::Passing(format!("{}: {}", status.code(), status.message())),
+    let message = status.message().to_owned();
+    match (status.code(), outlook(status)) {
+        (tonic::Code::NotFound, _) => Trouble::Final(CacheError::Missing { message }),
+        (_, Outlook::Permanent) => {
+            let reason = TlsFault::of(status).map_or(message, |fault| fault.to_string());
+            Trouble::Final(CacheError::SchedulerRefused { reason })
+        }
+        (code, _) => Trouble::Passing(format!("{code}: {message}")),
     }
 }

@@ -40,6 +40,12 @@ pub enum CacheError {
         /// What the last try said.
         reason: String,
     },
+    /// The scheduler, or a file that is needed to dial it, refuses this worker: waiting changes nothing.
+    #[error("the scheduler does not send the context: {reason}")]
+    SchedulerRefused {
+        /// Why, and the remedy.
+        reason: String,
+    },
     /// Bytes that are not what they are called.
     #[error("blob {digest} arrived with other content again and again; the scheduler's copy is damaged")]
     Corrupt {
@@ -71,6 +77,7 @@ impl CacheError {
             Self::Disk { .. } => (FailureClass::Infrastructure, "disk_failed"),
             Self::Missing { .. } => (FailureClass::Infrastructure, "context_missing"),
             Self::SchedulerAway { .. } => (FailureClass::Infrastructure, "scheduler_unreachable"),
+            Self::SchedulerRefused { .. } => (FailureClass::Infrastructure, "scheduler_refused"),
             Self::Corrupt { .. } => (FailureClass::Infrastructure, "context_corrupt"),
             Self::Malformed(_) => (FailureClass::User, "context_malformed"),
             Self::Canceled => (FailureClass::Canceled, "canceled"),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use archyard_model::{Failure, FailureClass};
+use archyard_net::{Outlook, TlsFault, outlook};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
@@ -34,6 +35,9 @@ pub enum HandoverError {
     /// The scheduler will not take it.
     #[error("the scheduler does not take what was built: {0}")]
     Refused(String),
+    /// The scheduler, or a file that is needed to dial it, refuses this worker: waiting changes nothing.
+    #[error("the scheduler does not take what was built: {0}")]
+    SchedulerRefused(String),
     /// The scheduler stayed away.
     #[error("the scheduler did not take what was built within {:.0?}: {reason}", .waited)]
     SchedulerAway {
@@ -63,6 +67,7 @@ impl HandoverError {
             Self::DiskFull { .. } | Self::SchedulerFull(_) => (FailureClass::Infrastructure, "disk_full"),
             Self::Crowded(_) => (FailureClass::Infrastructure, "artifacts_full"),
             Self::Refused(_) => (FailureClass::Infrastructure, "artifact_refused"),
+            Self::SchedulerRefused(_) => (FailureClass::Infrastructure, "scheduler_refused"),
             Self::SchedulerAway { .. } => (FailureClass::Infrastructure, "scheduler_unreachable"),
             Self::Canceled => (FailureClass::Canceled, "canceled"),
         };
@@ -78,8 +83,20 @@ pub(super) enum Trouble {
     Final(HandoverError),
 }
 
+impl From<archyard_net::Error> for Trouble {
+    fn from(error: archyard_net::Error) -> Self {
+        match outlook(&error) {
+            Outlook::Permanent => Self::Final(HandoverError::SchedulerRefused(error.to_string())),
+            Outlook::Transient | Outlook::Unclear => Self::Passing(error.to_string()),
+        }
+    }
+}
+
 impl From<Status> for Trouble {
     fn from(status: Status) -> Self {
+        if let Some(fault) = TlsFault::of(&status) {
+            return Self::Final(HandoverError::SchedulerRefused(fault.to_string()));
+        }
         let message = status.message().to_owned();
         let reason = status.get_details_error_info().map(|info| info.reason);
         match (status.code(), reason.as_deref()) {
@@ -89,6 +106,9 @@ impl From<Status> for Trouble {
             }
             (Code::FailedPrecondition | Code::InvalidArgument | Code::Unimplemented, _) => {
                 Self::Final(HandoverError::Refused(message))
+            }
+            _ if outlook(&status) == Outlook::Permanent => {
+                Self::Final(HandoverError::SchedulerRefused(message))
             }
             (code, _) => Self::Passing(format!("{code}: {message}")),
         }
@@ -110,6 +130,7 @@ mod tests {
             (full("disk_full"), "disk_full"),
             (full("artifacts_full"), "artifacts_full"),
             (Status::failed_precondition("stale"), "artifact_refused"),
+            (Status::permission_denied("role client"), "scheduler_refused"),
         ] {
             match Trouble::from(status) {
                 Trouble::Final(error) => assert_eq!(error.into_failure().code, want),

@@ -99,7 +99,7 @@ impl Handover {
         last: &mut Instant,
         told: &mut impl FnMut(u64, u64),
     ) -> Result<(), Trouble> {
-        let channel = self.scheduler.connect().await.map_err(|error| Trouble::Passing(error.to_string()))?;
+        let channel = self.scheduler.connect().await?;
         let mut client = ArtifactServiceClient::new(channel).max_decoding_message_size(limits::MESSAGE_BYTES);
         let missing = self.missing(&mut client, blobs).await?;
         let mut waiting: Vec<_> =

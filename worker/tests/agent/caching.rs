@@ -109,6 +109,23 @@ async fn waiting_has_an_end() {
 }
 
 #[tokio::test]
+async fn a_certificate_that_is_not_there_is_not_waited_for() {
+    let machine = Machine::new();
+    let context = machine.context(&[b"a"]);
+    let at = archyard_worker::Scheduler {
+        endpoint: "https://localhost:7420".parse().unwrap(),
+        tls: Some(machine.folder.path().join("tls")),
+    };
+    let mut downloads = Downloads::new(at, machine.cancel.clone());
+    let started = Instant::now();
+    let error = machine.cache.context(&context, &mut downloads).await.unwrap_err();
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    let failure = error.into_failure();
+    assert_eq!(failure.code, "scheduler_refused");
+    assert!(failure.message.contains("tls/ca.pem"), "{}", failure.message);
+}
+
+#[tokio::test]
 async fn a_cancel_ends_the_waiting() {
     let mut machine = Machine::new();
     let context = machine.context(&[b"a"]);

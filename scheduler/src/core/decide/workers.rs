@@ -9,7 +9,7 @@ use archyard_model::{
 
 use super::attempts::{Log, end_attempt};
 use crate::core::fact::Fact;
-use crate::core::input::{ConnectionId, Moment, RunningAttempt};
+use crate::core::input::{ConnectionId, Moment, Parting, RunningAttempt};
 use crate::core::policy;
 use crate::core::refusal::Refusal;
 use crate::core::state::State;
@@ -53,11 +53,24 @@ pub(super) fn joined(
     let listed: BTreeSet<AttemptId> = adopt.iter().copied().collect();
     let gone = known.into_iter().flat_map(|worker| worker.occupied.keys()).filter(|a| !listed.contains(a));
     let ended: Vec<Fact> = gone.flat_map(|attempt| vanished(state, name, *attempt)).collect();
-    let replaces = known.and_then(|worker| worker.connection);
+    let replaces =
+        known.and_then(|worker| Some((worker.connection?, parting(worker.offer.as_deref(), &offer))));
     let mut facts = vec![Fact::WorkerJoined { connection, replaces, offer, adopt, stop }];
     facts.extend(begun);
     facts.extend(ended);
     Ok(facts)
+}
+
+/// Why the newest stream ends the one before it.
+fn parting(before: Option<&WorkerOffer>, now: &WorkerOffer) -> Parting {
+    match before {
+        Some(before) if before.session_id == now.session_id => Parting::Reconnected,
+        // Agents of an earlier version do not say which data folder they have.
+        Some(before) if !now.instance_id.is_empty() && before.instance_id == now.instance_id => {
+            Parting::Restarted
+        }
+        _ => Parting::Namesake,
+    }
 }
 
 /// A heartbeat. What it fails to name several times over is not there any more.

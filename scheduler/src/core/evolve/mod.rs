@@ -67,7 +67,8 @@ pub fn evolve(state: &mut State, moment: Moment, fact: &Fact) {
             workers::drain_marked(state, worker, principal, *draining);
         }
         Fact::WorkerJoined { connection, replaces, offer, adopt, stop } => {
-            workers::joined(state, moment, *connection, *replaces, offer, adopt, stop);
+            let replaced = replaces.map(|(connection, _)| connection);
+            workers::joined(state, moment, *connection, replaced, offer, adopt, stop);
         }
         Fact::WorkerHeard { worker, problem, missing, .. } => {
             workers::heard(state, moment, worker, problem.as_ref(), missing);

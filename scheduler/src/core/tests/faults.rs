@@ -2,6 +2,7 @@
 
 use archyard_model::limits;
 
+use super::super::Parting;
 use super::super::policy;
 use super::*;
 
@@ -70,7 +71,7 @@ fn a_silent_worker_loses_its_attempts_and_a_broken_stream_does_not() {
     farm.pass(limits::LEASE);
     assert_eq!(farm.job(build, 0), JobState::Queued);
     assert_eq!(farm.get(build).jobs[0].attempts[0].failure.as_ref().unwrap().code, "worker_lost");
-    assert!(farm.effects.contains(&Effect::Disconnect { connection: again }));
+    assert!(farm.effects.contains(&Effect::Disconnect { connection: again, parting: Parting::Silent }));
     // It comes back with the attempt that was given up: that one is stopped, and counts until it has.
     farm.effects.clear();
     let back = farm.rejoin("a", AMD, 1, &[first]);

@@ -156,6 +156,7 @@ fn offer(name: &str, platforms: &[&str], slots: u32) -> WorkerOffer {
         name: name.parse().unwrap(),
         boot_id: "boot".to_owned(),
         session_id: "session".to_owned(),
+        instance_id: "folder".to_owned(),
         platforms: platforms.iter().map(|platform| platform.parse().unwrap()).collect(),
         emulated: Vec::new(),
         slots,

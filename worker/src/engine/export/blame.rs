@@ -3,7 +3,7 @@
 use std::io;
 
 use archyard_model::{Failure, FailureClass};
-use archyard_net::{NO_ROOTS, is_for_lack_of_roots};
+use archyard_net::{NO_ROOTS, TlsFault, is_for_lack_of_roots};
 use oci_client::errors::{OciDistributionError, OciErrorCode};
 
 use crate::engine::PushError;
@@ -62,7 +62,7 @@ impl Error {
         match self {
             Self::Registry(_, error) => {
                 let may_pass = matches!(status_of(error), None | Some(408 | 429 | 500..)) || lost_blob(error);
-                may_pass && !is_for_lack_of_roots(error)
+                may_pass && !is_for_lack_of_roots(error) && TlsFault::of(error.as_ref()).is_none()
             }
             _ => false,
         }
@@ -96,6 +96,10 @@ fn blame_registry(repository: &str, error: &OciDistributionError) -> PushError {
     if is_for_lack_of_roots(error) {
         let message = format!("cannot push to {repository}: {NO_ROOTS}");
         return infrastructure("no_ca_certificates", message);
+    }
+    if let Some(fault) = TlsFault::of(error) {
+        let message = format!("cannot push to {repository}: {host}: {}", fault.of_registry(host));
+        return infrastructure("registry_tls", message);
     }
     let words = words_of(error);
     if lost_blob(error) {
