@@ -18,6 +18,7 @@ mod runtime;
 mod shutdown;
 mod status;
 mod text;
+mod usage;
 mod view;
 
 use std::process::ExitCode;
@@ -25,13 +26,19 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use crate::args::Cli;
-use crate::exit::Exit;
+use crate::exit::{Exit, Refusal};
 
 fn main() -> ExitCode {
     if let Some(args) = commands::runner::args(std::env::args_os()) {
         return finish(commands::runner::run(&args));
     }
-    finish(commands::run(Cli::parse().command).map(ExitCode::from))
+    match Cli::try_parse() {
+        Ok(cli) => finish(commands::run(cli.command).map(ExitCode::from)),
+        Err(error) => match usage::explain(&error) {
+            Some(line) => finish(Err(Refusal::usage(line))),
+            None => error.exit(),
+        },
+    }
 }
 
 /// Tells an error in one line on standard error.

@@ -16,6 +16,7 @@ mod summary;
 #[cfg(test)]
 mod testing;
 mod tty;
+mod unmoved;
 mod update;
 
 use std::borrow::Cow;

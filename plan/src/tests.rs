@@ -221,7 +221,7 @@ fn bad_input_names_field_value_and_remedy() {
         (with_file("good", "good"), "--file \"good\": this is a directory"),
         (
             PlanRequest::new("app"),
-            "app/Dockerfile:2: base name ($X) should not be blank; pass --build-arg X=...",
+            "app/Dockerfile:2: FROM $X names no image: X is not declared; add ARG X=VALUE above the first FROM",
         ),
         (PlanRequest::new("badignore"), "badignore/.dockerignore:2: pattern \"[\": the '[' is never closed"),
         (

@@ -8,7 +8,7 @@ use archyard_model::{BuildEvent, EventKind, JobState};
 
 use super::standing::{smoke, standing, warnings};
 use super::update::{Change, Step, StepEnd};
-use super::{Board, Lane, Renderer, failure, paint, summary};
+use super::{Board, Lane, Renderer, failure, paint, summary, unmoved};
 use crate::text;
 
 /// Which parts of the story are told.
@@ -186,6 +186,7 @@ impl<W: Write + Send> Renderer for Plain<W> {
     fn finish(&mut self, board: &Board) -> io::Result<()> {
         if self.story == Story::Build {
             failure::write(&mut self.out, self.colours, board)?;
+            unmoved::write(&mut self.out, board)?;
             summary::write(&mut self.out, board)?;
         }
         self.out.flush()

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::update::Change;
-use super::{Board, Renderer, failure};
+use super::{Board, Renderer, failure, unmoved};
 
 /// Writes notes and failures.
 #[derive(Debug)]
@@ -23,6 +23,7 @@ impl<W: Write + Send> Renderer for Quiet<W> {
 
     fn finish(&mut self, board: &Board) -> io::Result<()> {
         failure::write(&mut self.0, false, board)?;
+        unmoved::write(&mut self.0, board)?;
         self.0.flush()
     }
 }

@@ -304,7 +304,7 @@ pub(crate) fn peculiar_build() -> Vec<Update> {
     let ran = failure(FailureClass::User, "run_failed", "Dockerfile:2: RUN false failed with exit code: 1");
     vec![
         submitted(),
-        Update::Record(Box::new(Known { origin: Some(origin), jobs })),
+        Update::Record(Box::new(Known { origin: Some(origin), jobs, tags: Vec::new() })),
         accepted(),
         succeeded(10, 0, left(SmokeOutcome::Passed, None)),
         started(20, 1, 1),
