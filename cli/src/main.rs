@@ -21,6 +21,7 @@ mod text;
 mod usage;
 mod view;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -32,9 +33,10 @@ fn main() -> ExitCode {
     if let Some(args) = commands::runner::args(std::env::args_os()) {
         return finish(commands::runner::run(&args));
     }
-    match Cli::try_parse() {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    match Cli::try_parse_from(&words) {
         Ok(cli) => finish(commands::run(cli.command).map(ExitCode::from)),
-        Err(error) => match usage::explain(&error) {
+        Err(error) => match usage::explain(&error, &words) {
             Some(line) => finish(Err(Refusal::usage(line))),
             None => error.exit(),
         },

@@ -14,7 +14,7 @@ mod standing;
 mod steps;
 mod summary;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod tty;
 mod unmoved;
 mod update;

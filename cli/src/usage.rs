@@ -1,16 +1,23 @@
 //! What is wrong with a command line, in one line: what was given, why it cannot be taken, and what would be right.
 
 use std::error::Error as _;
+use std::ffi::OsString;
 
-use clap::Error;
+use archyard_model::Invalid;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory as _, Error};
 
-/// An error of clap's as one line; None where it is help or a version that was asked for.
-pub(crate) fn explain(error: &Error) -> Option<String> {
+use crate::args::Cli;
+
+/// How alike two words are where one is taken for a slip of the other, from 0 to 1.
+const NEAR: f64 = 0.6;
+
+/// An error of clap's about these words as one line; None where it is help or a version that was asked for.
+pub(crate) fn explain(error: &Error, words: &[OsString]) -> Option<String> {
     let what = |kind| error.get(kind).map(text).unwrap_or_default();
     let flag = name(&what(ContextKind::InvalidArg));
     let value = what(ContextKind::InvalidValue);
-    let help = format!("{} --help", command(error));
+    let help = format!("{} --help", command(words));
     let line = match error.kind() {
         ErrorKind::DisplayHelp
         | ErrorKind::DisplayVersion
@@ -18,7 +25,10 @@ pub(crate) fn explain(error: &Error) -> Option<String> {
         ErrorKind::UnknownArgument => unknown(error, &flag, &help),
         ErrorKind::InvalidSubcommand => {
             let given = what(ContextKind::InvalidSubcommand);
-            format!("{given:?}: unknown command; {}", or_see(error, ContextKind::SuggestedSubcommand, &help))
+            format!(
+                "{given:?}: unknown command; {}",
+                or_see(error, &given, ContextKind::SuggestedSubcommand, &help)
+            )
         }
         ErrorKind::MissingRequiredArgument => format!("{flag} is missing; see {help}"),
         ErrorKind::MissingSubcommand => format!("a command is missing; see {help}"),
@@ -29,9 +39,7 @@ pub(crate) fn explain(error: &Error) -> Option<String> {
                 false => format!("{flag} does not go with {other}; leave one out"),
             }
         }
-        ErrorKind::InvalidValue if value.is_empty() && error.get(ContextKind::ValidValue).is_none() => {
-            format!("{flag}: its value is missing; see {help}")
-        }
+        ErrorKind::InvalidValue if value.is_empty() => format!("{flag}: its value is missing; see {help}"),
         ErrorKind::InvalidValue => {
             let known = what(ContextKind::ValidValue);
             match error.get(ContextKind::SuggestedValue) {
@@ -42,12 +50,16 @@ pub(crate) fn explain(error: &Error) -> Option<String> {
             }
         }
         ErrorKind::ValueValidation => {
-            let problem = error.source().map(ToString::to_string).unwrap_or_default();
-            // Some say themselves what they are about.
-            match problem.contains(&format!("{value:?}")) && problem.starts_with("--") {
-                true => problem,
-                false => format!("{flag} {value:?}: {problem}"),
-            }
+            let source = error.source();
+            let problem = match source.and_then(|source| source.downcast_ref::<Invalid>()) {
+                // It has a name of its own for what is given.
+                Some(invalid) => invalid.problem.clone(),
+                None if source.is_some_and(<dyn std::error::Error>::is::<std::num::ParseIntError>) => {
+                    "expected a whole number".to_owned()
+                }
+                None => source.map(ToString::to_string).unwrap_or_default(),
+            };
+            format!("{flag} {value:?}: {problem}")
         }
         ErrorKind::TooManyValues => format!("{flag} takes no value, and {value:?} is given; see {help}"),
         _ => {
@@ -61,7 +73,7 @@ pub(crate) fn explain(error: &Error) -> Option<String> {
 
 fn unknown(error: &Error, flag: &str, help: &str) -> String {
     if flag.starts_with('-') {
-        return format!("{flag}: unknown flag; {}", or_see(error, ContextKind::SuggestedArg, help));
+        return format!("{flag}: unknown flag; {}", or_see(error, flag, ContextKind::SuggestedArg, help));
     }
     format!(
         "{flag:?}: one argument too many; a value with spaces needs quotes, and {help} shows what there is"
@@ -69,19 +81,28 @@ fn unknown(error: &Error, flag: &str, help: &str) -> String {
 }
 
 /// What was meant, or where to look it up.
-fn or_see(error: &Error, suggested: ContextKind, help: &str) -> String {
-    match error.get(suggested) {
-        Some(meant) => format!("did you mean {}?", text(meant)),
-        None => format!("see {help}"),
+fn or_see(error: &Error, given: &str, suggested: ContextKind, help: &str) -> String {
+    match error.get(suggested).map(text) {
+        Some(meant) if is_near(given, &meant) => format!("did you mean {meant}?"),
+        _ => format!("see {help}"),
     }
 }
 
-/// `archyard build`, out of its usage.
-fn command(error: &Error) -> String {
-    let usage = error.get(ContextKind::Usage).map(text).unwrap_or_default();
-    let words = usage.split_whitespace().skip_while(|word| *word != "archyard");
-    let words: Vec<&str> = words.take_while(|word| !word.starts_with(['[', '<', '-'])).collect();
-    if words.is_empty() { "archyard".to_owned() } else { words.join(" ") }
+/// Whether one is the other with a slip. clap also suggests what merely begins alike.
+fn is_near(given: &str, meant: &str) -> bool {
+    strsim::normalized_damerau_levenshtein(given, meant) >= NEAR
+}
+
+/// `archyard build`, of all the words that were given.
+fn command(words: &[OsString]) -> String {
+    let mut name = "archyard".to_owned();
+    let mut at = &Cli::command();
+    for word in words.iter().skip(1) {
+        let Some(sub) = at.find_subcommand(word) else { break };
+        name = format!("{name} {}", sub.get_name());
+        at = sub;
+    }
+    name
 }
 
 /// `--tag` of `--tag <NAME>`, `CONTEXT` of `<CONTEXT>`.
@@ -106,11 +127,11 @@ mod tests {
     use clap::Parser as _;
 
     use super::*;
-    use crate::args::Cli;
 
     fn wrong(words: &str) -> String {
-        let words = std::iter::once("archyard").chain(words.split(' '));
-        explain(&Cli::try_parse_from(words).unwrap_err()).unwrap()
+        let words: Vec<OsString> =
+            std::iter::once("archyard").chain(words.split(' ')).map(Into::into).collect();
+        explain(&Cli::try_parse_from(&words).unwrap_err(), &words).unwrap()
     }
 
     #[test]
@@ -129,15 +150,16 @@ mod tests {
                 "--progress \"plan\": expected one of auto, tty, plain, json, quiet; did you mean plain?",
             ),
             ("build . --progress x", "--progress \"x\": expected one of auto, tty, plain, json, quiet"),
-            ("build . --project ../x", "--project \"../x\": "),
+            ("build . --project ../x", "--project \"../x\": expected 1 to 128 lowercase letters"),
             ("build . --farm-timeout soon", "--farm-timeout \"soon\": "),
             ("biuld .", "\"biuld\": unknown command; did you mean build?"),
             ("frobnicate", "\"frobnicate\": unknown command; see archyard --help"),
             ("fetch G5FAV", "--output is missing; see archyard fetch --help"),
             ("fetch G5FAV -o type=oci,dest=", "--output \"type=oci,dest=\": dest is empty"),
             ("show", "BUILD is missing; see archyard show --help"),
-            ("show not-an-id", "BUILD \"not-an-id\": "),
-            ("ps -n many", "--limit \"many\": "),
+            ("show not-an-id", "BUILD \"not-an-id\": expected the 26 characters"),
+            ("ps -n many", "--limit \"many\": expected a whole number"),
+            ("build . --iidfile=", "--iidfile: its value is missing"),
             ("ps --state lost", "--state \"lost\": expected one of "),
         ] {
             let line = wrong(words);
@@ -149,7 +171,7 @@ mod tests {
     #[test]
     fn help_is_no_mistake() {
         for words in [&["archyard", "--help"][..], &["archyard", "build", "-h"], &["archyard", "--version"]] {
-            assert!(explain(&Cli::try_parse_from(words).unwrap_err()).is_none());
+            assert!(explain(&Cli::try_parse_from(words).unwrap_err(), &[]).is_none());
         }
     }
 }

@@ -9,6 +9,7 @@ mod cross;
 mod directive;
 mod mask;
 mod mount;
+mod problem;
 mod scope;
 mod shell;
 mod source;
@@ -144,7 +145,7 @@ impl Found<'_> {
                     pending.push(from);
                 } else if token.value != "scratch" {
                     // Even in a stage of another platform it is the target's.
-                    let image = parse(name, token, &token.value)?;
+                    let image = copied(name, source, token)?;
                     self.add(*kind, token, job, image, Some(platform.clone()));
                 }
             }
@@ -274,6 +275,27 @@ fn from(file: &str, stage: &Stage, scope: &Scope<'_>, image: &str) -> Result<Ref
             Error::Dockerfile { name: file.to_owned(), line: stage.line, problem }
         }
         None => error,
+    })
+}
+
+/// The image that a `COPY` or a mount is from, as no stage has that name.
+fn copied(file: &str, source: &Source, token: &Token) -> Result<Reference, Error> {
+    parse(file, token, &token.value).map_err(|error| {
+        let names: Vec<&str> = named(&source.stages).map(|(name, _)| name).collect();
+        let wanted = token.value.to_lowercase();
+        let stages = match (problem::meant(&wanted, &names), names.len()) {
+            (Some(meant), _) => format!("did you mean {meant}?"),
+            (None, 0) => "the Dockerfile names none".to_owned(),
+            (None, _) => format!("it has {}", names.join(", ")),
+        };
+        match error {
+            Error::Dockerfile { name, line, problem } => Error::Dockerfile {
+                name,
+                line,
+                problem: format!("from={}: no stage has this name ({stages}), and as {problem}", token.value),
+            },
+            other => other,
+        }
     })
 }
 

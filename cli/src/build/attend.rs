@@ -121,3 +121,23 @@ fn exit_of(board: &Board) -> Exit {
         _ => Exit::Failed,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::progress::testing;
+
+    fn exit(story: Vec<Update>) -> Exit {
+        let mut board = testing::board();
+        story.into_iter().for_each(|update| board.apply(update, |_, _| {}));
+        exit_of(&board)
+    }
+
+    #[test]
+    fn a_tag_that_a_newer_build_has_is_no_success() {
+        assert_eq!(exit(testing::pushed_build()), Exit::Success);
+        assert_eq!(exit(testing::overtaken_build(false)), Exit::Superseded);
+        assert_eq!(exit(testing::overtaken_build(true)), Exit::Superseded);
+        assert_eq!(exit(testing::failed_build()), Exit::Failed);
+    }
+}

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use archyard_model::ProjectName;
 use archyard_plan::PlanRequest;
+use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
@@ -57,7 +58,7 @@ pub(crate) struct Args {
     #[arg(short, long = "tag", value_name = "NAME")]
     pub(crate) tags: Vec<String>,
     /// The Dockerfile; `-` reads it from standard input [default: CONTEXT/Dockerfile]
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", value_parser = OsStringValueParser::new().map(PathBuf::from))]
     file: Option<PathBuf>,
     /// Stage to build [default: the last]
     #[arg(long, value_name = "STAGE")]
@@ -260,6 +261,7 @@ impl Args {
 
     /// For `--load`, and of a farm of its own.
     fn engine(&self) -> String {
-        self.engine.clone().unwrap_or_else(paths::default_engine)
+        let given = self.engine.clone().filter(|engine| !engine.is_empty());
+        given.unwrap_or_else(paths::default_engine)
     }
 }

@@ -7,7 +7,8 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 
 /// Moves everything in `from` into `to`, which is made where it is not there. Nothing is moved where anything could not
-/// be: only files and links make way, never a device, a pipe or a socket.
+/// be: only files and links make way, and a device, a pipe or a socket for nothing but
+/// its like.
 pub(crate) fn place(from: &Path, to: &Path) -> Result<()> {
     check(from, to)?;
     move_all(from, to)
@@ -23,7 +24,10 @@ fn check(from: &Path, to: &Path) -> Result<()> {
             (false, Some(kind)) if kind.is_dir() => {
                 bail!("{} is a folder, and the build has a file there; remove it first", place.display());
             }
-            (_, Some(kind)) if !(kind.is_dir() || kind.is_file() || kind.is_symlink()) => {
+            // What the build itself left there before may be replaced by the same.
+            (_, Some(kind))
+                if kind != entry.file_type()? && !(kind.is_dir() || kind.is_file() || kind.is_symlink()) =>
+            {
                 bail!("{} is a device, a pipe or a socket; remove it first", place.display());
             }
             _ => {}
@@ -97,6 +101,12 @@ mod tests {
         let error = place(&from, &to).unwrap_err().to_string();
         assert!(error.contains("sub/pipe is a device, a pipe or a socket"), "{error}");
         assert!(!to.join("a").exists(), "something was moved");
+        // The same image, once more.
+        fs::remove_file(from.join("sub/pipe")).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, &from.join("sub/pipe"), rustix::fs::FileType::Fifo, mode, 0)
+            .unwrap();
+        place(&from, &to).unwrap();
+        assert!(to.join("a").exists() && pipe.exists());
     }
 
     #[test]

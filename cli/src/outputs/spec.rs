@@ -90,10 +90,11 @@ impl Fields {
         let mut read = Self::default();
         for field in fields {
             let Some((key, value)) = field.split_once('=') else {
-                return Err(wrong(
-                    text,
-                    &format!("{field:?} has no value; write KEY=VALUE, with commas between"),
-                ));
+                let problem = match field.is_empty() {
+                    true => "there is nothing between two commas or at an end; leave out a comma".to_owned(),
+                    false => format!("{field:?} has no value; write KEY=VALUE, with commas between"),
+                };
+                return Err(wrong(text, &problem));
             };
             let slot = match key.trim().to_ascii_lowercase().as_str() {
                 "type" => &mut read.kind,
@@ -239,6 +240,7 @@ mod tests {
             ("type=registry,dest=x", "dest"),
             ("type=oci,\"dest=a", "quote"),
             ("type=oci,dest", "KEY=VALUE"),
+            ("type=oci,dest=a,", "leave out a comma"),
         ] {
             let error = text.parse::<OutputSpec>().unwrap_err();
             assert_eq!(error.field, "--output", "{text}");

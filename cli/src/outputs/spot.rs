@@ -40,7 +40,7 @@ impl Spot {
     /// What cannot be written to, in words for a person.
     pub(crate) fn of(path: &Path) -> Result<Self, String> {
         if path.as_os_str().as_encoded_bytes().ends_with(b"/") {
-            return Err("it names a folder; name a file".to_owned());
+            return Err("this names a directory; name a file".to_owned());
         }
         let mut path = path.to_owned();
         for _ in 0..LINKS {
@@ -50,7 +50,7 @@ impl Spot {
                 _ => format!("its folder cannot be used: {error}"),
             })?;
             if !around.is_dir() {
-                return Err(format!("{} is no folder; name another", folder.display()));
+                return Err(format!("{} is no directory; name another", folder.display()));
             }
             if is_proc(folder) {
                 return in_proc(path);
@@ -62,7 +62,7 @@ impl Spot {
             };
             let kind = there.file_type();
             if kind.is_dir() {
-                return Err("this is a folder; name a file".to_owned());
+                return Err("this is a directory; name a file".to_owned());
             }
             if kind.is_socket() {
                 return Err("this is a socket; name a file, a pipe or a device".to_owned());
@@ -145,7 +145,7 @@ fn in_proc(path: PathBuf) -> Result<Spot, String> {
         };
     }
     match path.metadata() {
-        Ok(there) if there.is_dir() => Err("this is a folder; name a file".to_owned()),
+        Ok(there) if there.is_dir() => Err("this is a directory; name a file".to_owned()),
         Ok(_) => Ok(Spot::Special(path)),
         Err(error) => Err(error.to_string()),
     }
@@ -234,13 +234,13 @@ mod tests {
         symlink("loop", at("loop")).unwrap();
         std::fs::write(at("file"), "").unwrap();
         for (path, want) in [
-            (dir.path().to_owned(), "a folder"),
-            (at("new/"), "a folder"),
+            (dir.path().to_owned(), "a directory"),
+            (at("new/"), "a directory"),
             (at("no/file"), "does not exist"),
-            (at("file/x"), "no folder"),
+            (at("file/x"), "no directory"),
             (at("socket"), "a socket"),
             (at("loop"), "links lead nowhere"),
-            ("/proc/self".into(), "a folder"),
+            ("/proc/self".into(), "a directory"),
         ] {
             let error = Spot::of(&path).unwrap_err();
             assert!(error.contains(want), "{}: {error}", path.display());

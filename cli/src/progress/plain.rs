@@ -233,6 +233,24 @@ mod tests {
     }
 
     #[test]
+    fn tags_that_newer_builds_have_are_named_at_the_end() {
+        let all = plain(Story::Build, testing::overtaken_build(false));
+        let reason = "left alone for build 01ARZ3NDEKTSV4RRFFQ69G5FAB, which was submitted later";
+        assert!(all.contains(&format!("\nNOT MOVED: registry.example/app:1: {reason}\n")), "{all}");
+        assert!(all.contains(&format!("\nNOT MOVED: registry.example/app:latest: {reason}\n")), "{all}");
+        let last = all.lines().last().unwrap();
+        assert!(last.contains(" superseded in ") && !last.contains("succeeded"), "{last}");
+        assert!(
+            last.ends_with("; left to newer builds: registry.example/app:1, registry.example/app:latest"),
+            "{last}"
+        );
+        let one = plain(Story::Build, testing::overtaken_build(true));
+        let last = one.lines().last().unwrap();
+        assert!(last.contains(" succeeded in "), "{last}");
+        assert!(last.ends_with("; left to newer builds: registry.example/app:latest"), "{last}");
+    }
+
+    #[test]
     fn what_is_peculiar_is_told() {
         let mut board = testing::board_with_trial();
         let mut out = Vec::new();

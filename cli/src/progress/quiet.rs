@@ -46,6 +46,15 @@ mod tests {
     }
 
     #[test]
+    fn a_tag_that_was_not_moved_must_be_said() {
+        let mut out = Vec::new();
+        testing::tell(&mut testing::board(), &mut Quiet(&mut out), testing::overtaken_build(true));
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.starts_with("NOT MOVED: registry.example/app:latest: left alone for build "), "{text}");
+        assert_eq!(text.lines().count(), 1, "{text}");
+    }
+
+    #[test]
     fn a_trial_that_failed_must_be_said() {
         let mut out = Vec::new();
         let mut board = testing::board_with_trial();

@@ -7,7 +7,7 @@ use std::ops::Range;
 use archyard_model::BaseKind;
 use parse_dockerfile::{Flag, Instruction, UnescapedString, parse_iter};
 
-use super::{directive, mask, mount, shell};
+use super::{directive, mask, mount, problem, shell};
 use crate::Error;
 
 /// What a Dockerfile says.
@@ -73,7 +73,9 @@ pub(super) fn read(name: &str, bytes: &[u8]) -> Result<Source, Error> {
         stages: Vec::new(),
     };
     let parse_error = |error: parse_dockerfile::Error| {
-        fail(u32::try_from(error.line()).unwrap_or(u32::MAX).max(1), format!("{error:#}"))
+        let line = u32::try_from(error.line()).unwrap_or(u32::MAX).max(1);
+        let written = text.lines().nth(line as usize - 1).unwrap_or_default();
+        fail(line, problem::explain(&format!("{error:#}"), written))
     };
     for instruction in parse_iter(&masked).map_err(parse_error)? {
         file.take_in(&mut source, instruction.map_err(parse_error)?)?;
@@ -126,6 +128,11 @@ impl<'a> File<'a> {
                 let platform = flag(&from.options, "platform").map(|value| value.value.to_string());
                 let image = self.shifted(&from.image);
                 let line = self.line(from.from.span.start + self.shift);
+                if let Some(unknown) = from.options.iter().find(|flag| flag.name.value != "platform") {
+                    let name = &unknown.name.value;
+                    let problem = format!("FROM has no flag --{name}; did you mean --platform=?");
+                    return Err(Error::Dockerfile { name: self.name.to_owned(), line, problem });
+                }
                 let name = match from.as_ {
                     Some((_, name)) => Some(self.stage_name(line, &name.value)?),
                     None => None,

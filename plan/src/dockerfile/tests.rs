@@ -194,8 +194,14 @@ fn what_parsers_stumble_over() {
 fn errors_name_the_line_and_the_remedy() {
     for (text, want) in [
         ("", "Dockerfile:1: expected at least one FROM"),
-        ("FROM a\nFORM b\n", "Dockerfile:2: unknown instruction"),
-        ("RUN x\nFROM a\n", "Dockerfile:1: expected FROM"),
+        ("FROM a\nFORM b\n", "Dockerfile:2: unknown instruction 'FORM': did you mean FROM?"),
+        ("RUN x\nFROM a\n", "Dockerfile:1: expected FROM: only ARG may stand above the first FROM"),
+        ("FROM a b\n", "Dockerfile:1: expected AS: write FROM IMAGE, or FROM IMAGE AS NAME"),
+        ("FROM --platfrom=x a\n", "Dockerfile:1: FROM has no flag --platfrom; did you mean --platform=?"),
+        (
+            "FROM a AS build\nFROM a\nCOPY --from=Biuld / /\n",
+            "Dockerfile:3: from=Biuld: no stage has this name (did you mean build?), and as image \"Biuld\": ",
+        ),
         (
             "\nFROM ${BASE}\n",
             "Dockerfile:2: FROM ${BASE} names no image: BASE is not declared; add ARG BASE=VALUE above the first FROM",

@@ -55,6 +55,13 @@ pub(crate) fn platforms(request: &PlanRequest, host: &Host<'_>) -> Result<Platfo
 fn list(flag: &str, given: &[String], own: &[Platform]) -> Result<Vec<Platform>, Invalid> {
     let mut platforms: Vec<Platform> = Vec::new();
     for text in given.iter().flat_map(|list| list.split(',')).map(str::trim) {
+        if text.contains(char::is_whitespace) {
+            return Err(Invalid::new(
+                flag,
+                text,
+                "put commas between platforms, as in linux/amd64,linux/arm64",
+            ));
+        }
         let named = match text.eq_ignore_ascii_case(LOCAL) {
             true if own.is_empty() => {
                 let problem =
@@ -129,6 +136,7 @@ mod tests {
         assert_eq!(names(&ask(&[], &[], &[]).unwrap().all), "linux/amd64");
         for (given, remedy) in [
             (&["linux/amd46"][..], "did you mean linux/amd64"),
+            (&["linux/amd64 linux/arm64"], "put commas between platforms"),
             (&["linux/amd64,"], "expected OS/ARCHITECTURE"),
             (&[""], "expected OS/ARCHITECTURE"),
         ] {
