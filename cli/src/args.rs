@@ -27,7 +27,8 @@ Examples:
 
 A farm is found by --farm or ARCHYARD_FARM, else at the default socket; without
 one, `build` runs its own.
-Exit codes: 0 done, 1 failed, 2 usage, 3 farm unavailable, 130 canceled."
+Exit codes: 0 done, 1 failed, 2 usage, 3 farm unavailable, 4 built but a newer
+build has a tag, 130 canceled."
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]

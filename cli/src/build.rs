@@ -9,6 +9,7 @@ pub(crate) mod checks;
 pub(crate) mod credentials;
 pub(crate) mod destination;
 pub(crate) mod display;
+pub(crate) mod docker;
 pub(crate) mod follow;
 pub(crate) mod interrupt;
 pub(crate) mod log;

@@ -6,6 +6,7 @@
 //! | 1 | a build failed, or what was asked for cannot be done |
 //! | 2 | usage: the same command fails again until it is changed |
 //! | 3 | the farm cannot be reached |
+//! | 4 | everything is built and pushed, but a newer build has at least one of the tags |
 //! | 130 | canceled |
 
 use std::fmt;
@@ -29,6 +30,8 @@ pub(crate) enum Exit {
     Usage,
     /// The farm cannot be reached.
     Unavailable,
+    /// Everything is built and pushed, but a newer build has at least one of the tags.
+    Superseded,
     /// Canceled, by this client or another.
     Canceled,
 }
@@ -41,6 +44,7 @@ impl Exit {
             Self::Failed => 1,
             Self::Usage => 2,
             Self::Unavailable => 3,
+            Self::Superseded => 4,
             Self::Canceled => 130,
         }
     }
@@ -156,7 +160,8 @@ mod tests {
 
     #[test]
     fn numbers_are_those_of_the_manual() {
-        let all = [Exit::Success, Exit::Failed, Exit::Usage, Exit::Unavailable, Exit::Canceled];
-        assert_eq!(all.map(Exit::code), [0, 1, 2, 3, 130]);
+        let all =
+            [Exit::Success, Exit::Failed, Exit::Usage, Exit::Unavailable, Exit::Superseded, Exit::Canceled];
+        assert_eq!(all.map(Exit::code), [0, 1, 2, 3, 4, 130]);
     }
 }

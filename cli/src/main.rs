@@ -19,20 +19,29 @@ mod runtime;
 mod shutdown;
 mod status;
 mod text;
+mod usage;
 mod view;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser as _;
 
 use crate::args::Cli;
-use crate::exit::Exit;
+use crate::exit::{Exit, Refusal};
 
 fn main() -> ExitCode {
     if let Some(args) = commands::runner::args(std::env::args_os()) {
         return finish(commands::runner::run(&args));
     }
-    finish(commands::run(Cli::parse().command).map(ExitCode::from))
+    let words: Vec<OsString> = std::env::args_os().collect();
+    match Cli::try_parse_from(&words) {
+        Ok(cli) => finish(commands::run(cli.command).map(ExitCode::from)),
+        Err(error) => match usage::explain(&error, &words) {
+            Some(line) => finish(Err(Refusal::usage(line))),
+            None => error.exit(),
+        },
+    }
 }
 
 /// Tells an error in one line on standard error.

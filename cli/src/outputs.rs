@@ -8,14 +8,16 @@ mod archive;
 mod deliver;
 mod engine;
 mod entry;
-mod file;
+pub(crate) mod file;
 mod left;
 mod place;
 mod pull;
 mod retar;
 mod spec;
+mod spot;
 mod unpack;
 
 pub(crate) use deliver::{Delivered, Outputs};
 pub(crate) use left::Left;
 pub(crate) use spec::OutputSpec;
+pub(crate) use spot::{STDOUT, Spot};

@@ -14,8 +14,9 @@ mod standing;
 mod steps;
 mod summary;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod tty;
+mod unmoved;
 mod update;
 
 use std::borrow::Cow;

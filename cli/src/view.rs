@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use archyard_model::convert::{
     build_state_from_proto, job_state_from_proto, platform_from_proto, time_from_proto,
 };
-use archyard_model::{convert, plan::Plan};
+use archyard_model::{convert, plan::Plan, proxy};
 use archyard_proto::v1 as proto;
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
@@ -211,7 +211,11 @@ impl From<proto::GetBuildResponse> for Build {
             jobs: message.jobs.into_iter().map(|job| Job::new(job, &trial)).collect(),
             artifacts,
             lock: message.lock.map(Into::into),
-            plan: message.plan.and_then(|plan| convert::plan_from_proto(plan).ok()),
+            // An older scheduler gives proxies with their passwords.
+            plan: message
+                .plan
+                .and_then(|plan| convert::plan_from_proto(plan).ok())
+                .map(|plan| Plan { build_args: proxy::masked_arguments(&plan.build_args), ..plan }),
         }
     }
 }

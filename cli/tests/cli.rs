@@ -20,7 +20,10 @@ fn archyard(home: &Path) -> Command {
         .env("ARCHYARD_FARM", format!("unix:{}", home.join("none.sock").display()))
         .env_remove("ARCHYARD_TLS_DIR")
         .env_remove("ARCHYARD_LOG")
-        .env_remove("DOCKER_HOST");
+        .env_remove("DOCKER_HOST")
+        .env_remove("DOCKER_DEFAULT_PLATFORM")
+        .env_remove("SOURCE_DATE_EPOCH")
+        .env_remove("BUILDKIT_PROGRESS");
     command
 }
 
@@ -75,17 +78,6 @@ fn an_unknown_or_malformed_platform() {
 }
 
 #[test]
-fn a_platform_that_is_named_twice_after_normalisation() {
-    let project = project();
-    refused(&project, &["--platform", "linux/arm64,linux/arm64/v8"], &["linux/arm64/v8", "twice"]);
-    refused(
-        &project,
-        &["--platform", "linux/amd64", "--platform", "linux/x86_64"],
-        &["linux/x86_64", "twice"],
-    );
-}
-
-#[test]
 fn a_bad_tag() {
     let project = project();
     refused(&project, &["-t", "UPPER/Case:x"], &["--tag", "UPPER/Case:x", "lowercase"]);
@@ -137,7 +129,12 @@ fn result_files_that_could_not_be_written_are_refused_before_the_build() {
 #[test]
 fn flags_that_are_not_ours() {
     let project = project();
-    refused(&project, &["--no-such-flag"], &["--no-such-flag"]);
+    refused(
+        &project,
+        &["--no-such-flag"],
+        &["archyard: --no-such-flag: unknown flag; see archyard build --help\n"],
+    );
+    refused(&project, &["--no-cahce"], &["archyard: --no-cahce: unknown flag; did you mean --no-cache?\n"]);
     refused(&project, &["-q", "--json"], &["--quiet", "--json"]);
     refused(&project, &["--project", "../x"], &["--project", "../x"]);
     refused(&project, &["--farm-timeout", "soon"], &["--farm-timeout", "soon"]);
@@ -178,6 +175,39 @@ fn the_default_platform_is_this_machines() {
         other => panic!("tell this test about {other}"),
     };
     assert_eq!(plan["platforms"], serde_json::json!([own]));
+}
+
+#[test]
+fn the_environment_counts_as_it_does_for_docker() {
+    let (home, project) = (tempfile::tempdir().unwrap(), project());
+    std::fs::create_dir(home.path().join("docker")).unwrap();
+    let config = r#"{"proxies":{"default":{"httpsProxy":"http://user:hush@p:3128"}}}"#;
+    std::fs::write(home.path().join("docker/config.json"), config).unwrap();
+    let said = run(archyard(home.path())
+        .env("DOCKER_DEFAULT_PLATFORM", "linux/s390x,linux/s390x")
+        .env("SOURCE_DATE_EPOCH", "1700000000")
+        .args(["build", "--print"])
+        .arg(project.path()));
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    assert!(!said.stdout.contains("hush") && !said.stderr.contains("hush"), "{}", said.stdout);
+    let plan: Value = serde_json::from_str(&said.stdout).unwrap();
+    assert_eq!(plan["platforms"], serde_json::json!(["linux/s390x"]));
+    let want = serde_json::json!({
+        "HTTPS_PROXY": "http://***@p:3128",
+        "https_proxy": "http://***@p:3128",
+        "SOURCE_DATE_EPOCH": "1700000000",
+    });
+    assert_eq!(plan["build_args"], want);
+    for (name, value, want) in [
+        ("DOCKER_DEFAULT_PLATFORM", "arm46", "DOCKER_DEFAULT_PLATFORM \"arm46\": expected OS/ARCHITECTURE"),
+        ("SOURCE_DATE_EPOCH", "now", "SOURCE_DATE_EPOCH \"now\": the environment's value is no number"),
+        ("BUILDKIT_PROGRESS", "fancy", "BUILDKIT_PROGRESS \"fancy\": expected auto, tty, plain or quiet"),
+    ] {
+        let said = run(archyard(home.path()).env(name, value).arg("build").arg(project.path()));
+        assert_eq!(said.code, Some(2), "{}", said.stderr);
+        assert!(said.stderr.starts_with(&format!("archyard: {want}")), "{}", said.stderr);
+        assert_eq!(said.stderr.lines().count(), 1, "{}", said.stderr);
+    }
 }
 
 #[test]

@@ -18,6 +18,9 @@ fn build(home: &Path, arguments: &[&str], context: &Path) -> (Option<i32>, Strin
         .env("HOME", home)
         .env("XDG_CACHE_HOME", home.join("cache"))
         .env("DOCKER_CONFIG", home.join("docker"))
+        .env_remove("DOCKER_DEFAULT_PLATFORM")
+        .env_remove("SOURCE_DATE_EPOCH")
+        .env_remove("BUILDKIT_PROGRESS")
         .env("ARCHYARD_FARM", format!("unix:{}", home.join("none.sock").display()));
     let output = command.output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();

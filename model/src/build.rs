@@ -24,7 +24,7 @@ pub enum BuildState {
     Failed,
     /// Somebody said so.
     Canceled,
-    /// A newer build took its place.
+    /// Everything asked for is there, and newer builds have taken every tag.
     Superseded,
 }
 
@@ -32,6 +32,11 @@ impl BuildState {
     /// Whether nothing more happens.
     pub fn is_terminal(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed | Self::Canceled | Self::Superseded)
+    }
+
+    /// Whether everything that was asked for is there, whoever has the tags.
+    pub fn is_success(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Superseded)
     }
 }
 

@@ -19,6 +19,7 @@ pub mod limits;
 pub mod lock;
 pub mod plan;
 pub mod platform;
+pub mod proxy;
 pub mod reference;
 pub mod sparse;
 pub mod worker;

@@ -4,12 +4,14 @@
 //! as BuildKit does. Nothing is executed or fetched, and nothing in the file is changed. Two things are not
 //! known here: what `ONBUILD` in a base brings, and which stages a foreign frontend makes up.
 
+mod circle;
 mod command;
 mod cross;
 mod directive;
 mod inputs;
 mod mask;
 mod mount;
+mod problem;
 mod scope;
 mod shell;
 mod source;
@@ -22,7 +24,7 @@ use archyard_model::{Base, BaseKind, BaseUse, Inputs, Invalid, Platform, Referen
 
 use crate::Error;
 use cross::Cross;
-use scope::{Scope, remedy};
+use scope::Scope;
 use source::{Source, Stage, Token};
 
 /// What the images depend on, beside the file.
@@ -64,7 +66,7 @@ pub struct Bases {
 /// [`Error::Dockerfile`] with the line; [`Error::Invalid`] for a target that is not there, and past a limit.
 pub fn bases(dockerfile: &[u8], question: &Question<'_>) -> Result<Bases, Error> {
     let nothing = Inputs::Paths(BTreeSet::new());
-    let mut found = Found { question, by_start: BTreeMap::new(), inputs: nothing };
+    let mut found = Found { question, by_start: BTreeMap::new(), inputs: nothing, warnings: Vec::new() };
     let mut warnings = Vec::new();
     let read = source::read(question.name, dockerfile);
     let syntax = source::syntax(dockerfile);
@@ -94,6 +96,7 @@ pub fn bases(dockerfile: &[u8], question: &Question<'_>) -> Result<Bases, Error>
         Err(error) if foreign => warnings.push(format!("its images are not locked: {error}")),
         Err(error) => return Err(error),
     }
+    warnings.append(&mut found.warnings);
     let bases: Vec<Base> = found.by_start.into_values().collect();
     if bases.len() > limits::PLAN_BASES {
         let problem = format!("a build may name at most {} images; split the Dockerfile", limits::PLAN_BASES);
@@ -109,6 +112,7 @@ struct Found<'a> {
     question: &'a Question<'a>,
     by_start: BTreeMap<usize, Base>,
     inputs: Inputs,
+    warnings: Vec<String>,
 }
 
 /// Where a stage starts from.
@@ -127,15 +131,18 @@ impl Found<'_> {
         let names: HashMap<&str, usize> = named(&source.stages).collect();
         let mut pending = vec![find_target(source, target)?];
         let mut seen = vec![false; source.stages.len()];
+        let mut needs = Vec::new();
         while let Some(at) = pending.pop() {
             if std::mem::replace(&mut seen[at], true) {
                 continue;
             }
             let stage = &source.stages[at];
+            let before = pending.len();
             match &starts[at] {
                 Start::Stage(base) => pending.push(*base),
                 Start::Image { name: image, platform } => {
-                    let image = parse(name, &stage.image, image)?;
+                    let image = from(name, stage, &scope, image)?;
+                    self.warn_of_undeclared(stage, &scope);
                     self.add(BaseKind::From, &stage.image, job, image, platform.clone());
                 }
                 Start::Scratch => {}
@@ -147,10 +154,19 @@ impl Found<'_> {
                     pending.push(from);
                 } else if token.value != "scratch" {
                     // Even in a stage of another platform it is the target's.
-                    let image = parse(name, token, &token.value)?;
+                    let image = copied(name, source, token)?;
                     self.add(*kind, token, job, image, Some(platform.clone()));
                 }
             }
+            needs.extend(pending[before..].iter().map(|needed| (at, *needed)));
+        }
+        if let Some(at) = circle::find(source.stages.len(), &needs) {
+            let Stage { line, name: stage, .. } = &source.stages[at];
+            let stage = stage.clone().unwrap_or_else(|| at.to_string());
+            let problem = format!(
+                "stage {stage:?} needs itself, directly or through other stages; copy from an earlier stage"
+            );
+            return Err(Error::Dockerfile { name: name.to_owned(), line: *line, problem });
         }
         let read = inputs::of(source, &scope, build_args, &starts, &seen);
         self.inputs = std::mem::take(&mut self.inputs).or(read);
@@ -158,6 +174,18 @@ impl Found<'_> {
             Cross { file: name, source, scope: &scope, starts: &starts, platform }.check(&seen)?;
         }
         Ok(())
+    }
+
+    /// A name with a hole in it may name another image than was meant.
+    fn warn_of_undeclared(&mut self, stage: &Stage, scope: &Scope<'_>) {
+        let word = &stage.image.value;
+        if let Some(why) = scope.undeclared(word) {
+            let Stage { line, .. } = stage;
+            let warning = format!("{}:{line}: FROM {word}: a variable is empty: {why}", self.question.name);
+            if !self.warnings.contains(&warning) {
+                self.warnings.push(warning);
+            }
+        }
     }
 
     fn add(
@@ -181,7 +209,7 @@ impl Found<'_> {
 }
 
 /// Where each stage starts from. Those not needed are checked too, as BuildKit does.
-fn starts(file: &str, source: &Source, scope: &Scope, job: &Platform) -> Result<Vec<Start>, Error> {
+fn starts(file: &str, source: &Source, scope: &Scope<'_>, job: &Platform) -> Result<Vec<Start>, Error> {
     let mut starts = Vec::with_capacity(source.stages.len());
     let mut earlier: HashMap<&str, usize> = HashMap::new();
     for (at, stage) in source.stages.iter().enumerate() {
@@ -189,7 +217,7 @@ fn starts(file: &str, source: &Source, scope: &Scope, job: &Platform) -> Result<
         let word = &stage.image.value;
         let name = scope.name(word).map_err(|problem| fail(format!("FROM {word}: {problem}")))?;
         if name.is_empty() {
-            return Err(fail(format!("base name ({word}) should not be blank; {}", remedy(word))));
+            return Err(fail(format!("FROM {word} names no image: {}", scope.why_empty(word))));
         }
         let platform = match &stage.platform {
             Some(word) => scope.platform(word).map_err(fail)?,
@@ -236,12 +264,50 @@ fn stage_index(file: &str, source: &Source, kind: BaseKind, token: &Token) -> Re
         let problem = "variables are not expanded here; name a stage, and put the variable in its FROM";
         return Err(fail(format!("--from={}: {problem}", token.value)));
     }
-    let Ok(index) = token.value.parse::<usize>() else { return Ok(None) };
-    if index >= source.stages.len() {
-        let last = source.stages.len() - 1;
-        return Err(fail(format!("--from={index}: there is no such stage; the last is {last}")));
+    // As BuildKit does: what reads as a number is one.
+    let digits = token.value.strip_prefix(['-', '+']).unwrap_or(&token.value);
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Ok(None);
     }
-    Ok(Some(index))
+    let index = token.value.parse::<usize>().ok().filter(|index| *index < source.stages.len());
+    let last = source.stages.len().saturating_sub(1);
+    index.map(Some).ok_or_else(|| {
+        let problem = "there is no such stage; stages count from 0, and the last is";
+        fail(format!("--from={}: {problem} {last}", token.value))
+    })
+}
+
+/// The image of a stage's `FROM`.
+fn from(file: &str, stage: &Stage, scope: &Scope<'_>, image: &str) -> Result<Reference, Error> {
+    let word = &stage.image.value;
+    parse(file, &stage.image, image).map_err(|error| match scope.undeclared(word) {
+        Some(why) => {
+            let problem = format!("FROM {word} reads {image:?}, which names no image: {why}");
+            Error::Dockerfile { name: file.to_owned(), line: stage.line, problem }
+        }
+        None => error,
+    })
+}
+
+/// The image that a `COPY` or a mount is from, as no stage has that name.
+fn copied(file: &str, source: &Source, token: &Token) -> Result<Reference, Error> {
+    parse(file, token, &token.value).map_err(|error| {
+        let names: Vec<&str> = named(&source.stages).map(|(name, _)| name).collect();
+        let wanted = token.value.to_lowercase();
+        let stages = match (problem::meant(&wanted, &names), names.len()) {
+            (Some(meant), _) => format!("did you mean {meant}?"),
+            (None, 0) => "the Dockerfile names none".to_owned(),
+            (None, _) => format!("it has {}", names.join(", ")),
+        };
+        match error {
+            Error::Dockerfile { name, line, problem } => Error::Dockerfile {
+                name,
+                line,
+                problem: format!("from={}: no stage has this name ({stages}), and as {problem}", token.value),
+            },
+            other => other,
+        }
+    })
 }
 
 fn parse(file: &str, token: &Token, image: &str) -> Result<Reference, Error> {

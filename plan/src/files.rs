@@ -11,6 +11,9 @@ use archyard_model::{Invalid, limits};
 use crate::dockerignore::Ignore;
 use crate::{Error, Host, PlanRequest};
 
+/// The Dockerfile's name where none is given.
+const DEFAULT: &str = "Dockerfile";
+
 /// A Dockerfile that was read.
 pub(crate) struct Dockerfile {
     /// As the user would write it; `-` for standard input.
@@ -22,19 +25,33 @@ pub(crate) struct Dockerfile {
 
 /// The Dockerfile that a request names, or that its context holds.
 pub(crate) fn dockerfile(request: &PlanRequest, host: &Host<'_>, root: &Path) -> Result<Dockerfile, Error> {
-    let (name, path) = match &request.dockerfile {
+    // As docker does: an empty name is none.
+    let named = request.dockerfile.as_ref().filter(|name| !name.as_os_str().is_empty());
+    let (name, path) = match named {
         Some(name) if name == Path::new("-") => {
             let bytes = (host.stdin)().map_err(|error| Error::read(Path::new("standard input"), error))?;
             check_size("--file", name, bytes.len() as u64, limits::DOCKERFILE_BYTES)?;
             return Ok(Dockerfile { name: name.clone(), path: None, bytes });
         }
         Some(name) => (name.clone(), host.directory.join(name)),
-        None => (beneath(&request.context, "Dockerfile"), root.join("Dockerfile")),
+        None => (beneath(&request.context, DEFAULT), root.join(DEFAULT)),
     };
+    let (name, path) = in_lower_case(name, path);
     match read("--file", &name, &path, limits::DOCKERFILE_BYTES)? {
         Some(bytes) => Ok(Dockerfile { name, path: Some(path), bytes }),
         None => Err(Invalid::new("--file", name.display(), missing(request, &name, root)).into()),
     }
+}
+
+/// A `dockerfile` counts where there is no `Dockerfile`, as with docker. Its ignore file is then
+/// `dockerfile.dockerignore`.
+fn in_lower_case(name: PathBuf, path: PathBuf) -> (PathBuf, PathBuf) {
+    let is_there = |path: &Path| path.symlink_metadata().is_ok();
+    let lower = path.with_file_name(DEFAULT.to_ascii_lowercase());
+    if path.file_name() != Some(DEFAULT.as_ref()) || is_there(&path) || !is_there(&lower) {
+        return (name, path);
+    }
+    (name.with_file_name(DEFAULT.to_ascii_lowercase()), lower)
 }
 
 /// The patterns that apply, and the file they are from: the Dockerfile's own ignore file, or the context's.
@@ -86,7 +103,7 @@ fn check_size(field: &str, name: &Path, size: u64, limit: u64) -> Result<(), Inv
 
 /// What to do about a Dockerfile that is not there.
 fn missing(request: &PlanRequest, name: &Path, root: &Path) -> String {
-    if request.dockerfile.is_none() {
+    if request.dockerfile.as_ref().is_none_or(|name| name.as_os_str().is_empty()) {
         return "there is no such file; add one, or name another with --file".to_owned();
     }
     if name.is_relative() && root.join(name).is_file() {

@@ -1,6 +1,7 @@
 //! The flags of `archyard build`, parsed: each error names its flag, the value and what would be right.
 
 mod annotations;
+mod arguments;
 mod checks;
 mod platforms;
 
@@ -9,6 +10,7 @@ use std::collections::BTreeMap;
 use archyard_model::{Invalid, Output, Reference, limits};
 
 pub(crate) use annotations::annotations;
+pub(crate) use arguments::build_args;
 pub(crate) use checks::checks;
 pub(crate) use platforms::{Platforms, platforms};
 
@@ -47,25 +49,6 @@ pub(crate) fn staging(given: Option<&str>, output: Output) -> Result<Option<Stri
         return Err(Invalid::new(flag, name, problem));
     }
     Ok(Some(reference.name()))
-}
-
-/// `--build-arg`. A bare name that the environment lacks is left out, with a warning.
-pub(crate) fn build_args(
-    given: &[String],
-    env: &dyn Fn(&str) -> Option<String>,
-    warnings: &mut Vec<String>,
-) -> Result<BTreeMap<String, String>, Invalid> {
-    let mut pairs = BTreeMap::new();
-    for text in given {
-        let (name, value) = pair("--build-arg", text)?;
-        match value.or_else(|| env(name)) {
-            Some(value) => {
-                pairs.insert(name.to_owned(), value);
-            }
-            None => warnings.push(format!("--build-arg {name}: the environment has no {name}; left out")),
-        }
-    }
-    check_pairs("--build-arg", pairs)
 }
 
 /// `--label`.
@@ -178,22 +161,6 @@ mod tests {
             let error = ask(given).unwrap_err().to_string();
             assert!(error.starts_with("--candidate ") && error.contains(remedy), "{error}");
         }
-    }
-
-    #[test]
-    fn arguments_come_from_the_environment_too() {
-        let env = |name: &str| (name == "HAS").then(|| "1".to_owned());
-        let mut warnings = Vec::new();
-        let found = build_args(&strings(&["A=b=c", "HAS", "HASNT", "E="]), &env, &mut warnings).unwrap();
-        let want = [("A", "b=c"), ("E", ""), ("HAS", "1")].map(|(k, v)| (k.to_owned(), v.to_owned()));
-        assert_eq!(found, want.into());
-        assert_eq!(warnings, ["--build-arg HASNT: the environment has no HASNT; left out"]);
-        for bad in ["=x", "", " =x"] {
-            let error = build_args(&strings(&[bad]), &env, &mut warnings).unwrap_err();
-            assert_eq!((error.field.as_str(), error.value.as_str()), ("--build-arg", bad));
-        }
-        let long = [format!("A={}", "x".repeat(limits::PLAN_PAIRS_BYTES))];
-        assert!(build_args(&long, &env, &mut warnings).unwrap_err().to_string().contains("shorten"));
     }
 
     #[test]

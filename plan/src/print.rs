@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 
 use archyard_model::{
     Annotation, Base, BaseKind, Blake3, Checks, ContextEntry, ContextRef, EntryKind, Output, Plan, Platform,
-    ProjectName, Reference,
+    ProjectName, Reference, proxy,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,7 +25,7 @@ pub struct Printed<'a> {
     tags: &'a [Reference],
     dockerfile: File<'a>,
     target: Option<&'a str>,
-    build_args: &'a BTreeMap<String, String>,
+    build_args: BTreeMap<String, String>,
     labels: &'a BTreeMap<String, String>,
     no_cache: bool,
     pull: bool,
@@ -112,7 +112,7 @@ impl Planned {
             tags,
             dockerfile: File { name: dockerfile_name, digest: *dockerfile, size: self.dockerfile.len() },
             target: target.as_deref(),
-            build_args,
+            build_args: proxy::masked_arguments(build_args),
             labels,
             no_cache: *no_cache,
             pull: *pull,

@@ -101,9 +101,11 @@ pub struct Host<'a> {
     pub directory: &'a Path,
     /// Where digests of unchanged files are remembered, one file a context; made if missing. None: nowhere.
     pub cache: Option<&'a Path>,
-    /// Built for when the request names no platform.
+    /// This machine's: built for when neither the request nor the environment names a platform, and what `local` means.
     pub platforms: &'a [Platform],
-    /// The environment, for `--build-arg NAME`.
+    /// Build arguments that name the user's proxies. One of the request wins, in whatever case it is written.
+    pub proxies: &'a [(String, String)],
+    /// The environment: for `--build-arg NAME`, `DOCKER_DEFAULT_PLATFORM` and `SOURCE_DATE_EPOCH`.
     pub env: &'a dyn Fn(&str) -> Option<String>,
     /// Whether there are credentials for a registry (`docker.io`, `127.0.0.1:5000`).
     pub has_credentials: &'a dyn Fn(&str) -> bool,
@@ -166,11 +168,10 @@ impl Planned {
 /// Whatever is wrong first, with the flag or file it is in and how to mend it.
 pub fn plan(request: &PlanRequest, host: &Host<'_>) -> Result<Planned, Error> {
     let mut warnings = Vec::new();
-    let flags::Platforms { all: platforms, trial, cross } =
-        flags::platforms(&request.platforms, &request.trial, &request.cross, host.platforms)?;
+    let flags::Platforms { all: platforms, trial, cross } = flags::platforms(request, host)?;
     let tags = flags::tags(&request.tags, request.output)?;
     let staging = flags::staging(request.staging.as_deref(), request.output)?;
-    let build_args = flags::build_args(&request.build_args, host.env, &mut warnings)?;
+    let build_args = flags::build_args(&request.build_args, host, &mut warnings)?;
     let labels = flags::labels(&request.labels)?;
     let checks = flags::checks(&request.checks)?;
     let annotations = flags::annotations(&request.annotations, &platforms)?;

@@ -25,6 +25,7 @@ fn ask(directory: &Path, request: &PlanRequest) -> Result<Planned, Error> {
         directory,
         cache: None,
         platforms: &[Platform::new("linux", "amd64", "").unwrap()],
+        proxies: &[],
         env: &|name| (name == "FROM_ENV").then(|| "yes".to_owned()),
         has_credentials: &|registry| registry != "docker.io",
         stdin: &|| Ok(b"FROM scratch\n".to_vec()),
@@ -110,6 +111,72 @@ fn finds_the_dockerfile() {
 }
 
 #[test]
+fn a_dockerfile_in_lower_case_counts_where_there_is_no_other() {
+    let dir = tree(&[
+        ("app/dockerfile", "FROM lower\n"),
+        ("app/dockerfile.dockerignore", "x\n"),
+        ("app/Dockerfile.dockerignore", "y\n"),
+        ("app/x", ""),
+        ("both/Dockerfile", "FROM upper\n"),
+        ("both/dockerfile", "FROM lower\n"),
+    ]);
+    for (request, image, name) in [
+        (PlanRequest::new("app"), "lower", "app/dockerfile"),
+        (with_file("app", "app/Dockerfile"), "lower", "app/dockerfile"),
+        (with_file("app", ""), "lower", "app/dockerfile"),
+        (PlanRequest::new("both"), "upper", "both/Dockerfile"),
+        (with_file("both", "both/dockerfile"), "lower", "both/dockerfile"),
+    ] {
+        let planned = ask(dir.path(), &request).unwrap();
+        assert_eq!(
+            (planned.plan.bases[0].token.as_str(), planned.plan.dockerfile_name.as_str()),
+            (image, name)
+        );
+    }
+    let planned = ask(dir.path(), &PlanRequest::new("app")).unwrap();
+    assert_eq!(planned.ignore_file.as_deref(), Some(Path::new("app/dockerfile.dockerignore")));
+    // A Dockerfile that is there is the one that is meant, whatever is wrong with it.
+    symlink("nowhere", dir.path().join("app/Dockerfile")).unwrap();
+    let error = ask(dir.path(), &PlanRequest::new("app")).unwrap_err().to_string();
+    assert!(error.starts_with("--file \"app/Dockerfile\": there is no such file"), "{error}");
+}
+
+#[test]
+fn the_environment_is_read_as_docker_reads_it() {
+    let dir = tree(&[("Dockerfile", "FROM a\n")]);
+    let own = [Platform::new("linux", "riscv64", "").unwrap()];
+    let proxies =
+        [("HTTP_PROXY".to_owned(), "http://p".to_owned()), ("http_proxy".to_owned(), "http://p".to_owned())];
+    let host = Host {
+        directory: dir.path(),
+        cache: None,
+        platforms: &own,
+        proxies: &proxies,
+        env: &|name| match name {
+            "DOCKER_DEFAULT_PLATFORM" => Some("linux/386,local".to_owned()),
+            "SOURCE_DATE_EPOCH" => Some("1700000000".to_owned()),
+            _ => None,
+        },
+        has_credentials: &|_| false,
+        stdin: &|| Ok(Vec::new()),
+    };
+    let planned = plan(&PlanRequest::new("."), &host).unwrap();
+    let platforms: Vec<String> = planned.plan.platforms.iter().map(ToString::to_string).collect();
+    assert_eq!(platforms, ["linux/386", "linux/riscv64"]);
+    let want = [("HTTP_PROXY", "http://p"), ("SOURCE_DATE_EPOCH", "1700000000"), ("http_proxy", "http://p")];
+    assert_eq!(planned.plan.build_args, want.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
+    let request = PlanRequest {
+        platforms: vec!["linux/arm64".to_owned()],
+        build_args: vec!["Http_Proxy=mine".to_owned(), "SOURCE_DATE_EPOCH=".to_owned()],
+        ..PlanRequest::new(".")
+    };
+    let planned = plan(&request, &host).unwrap();
+    assert_eq!(planned.plan.platforms.len(), 1);
+    let want = [("Http_Proxy", "mine"), ("SOURCE_DATE_EPOCH", "")];
+    assert_eq!(planned.plan.build_args, want.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
+}
+
+#[test]
 fn the_dockerfiles_own_ignore_file_comes_first() {
     let dir = tree(&[
         ("app/Dockerfile", "FROM a\nCOPY . /\n"),
@@ -154,7 +221,7 @@ fn bad_input_names_field_value_and_remedy() {
         (with_file("good", "good"), "--file \"good\": this is a directory"),
         (
             PlanRequest::new("app"),
-            "app/Dockerfile:2: base name ($X) should not be blank; pass --build-arg X=...",
+            "app/Dockerfile:2: FROM $X names no image: X is not declared; add ARG X=VALUE above the first FROM",
         ),
         (PlanRequest::new("badignore"), "badignore/.dockerignore:2: pattern \"[\": the '[' is never closed"),
         (
@@ -206,6 +273,7 @@ fn an_unreadable_standard_input_is_no_usage_error() {
         directory: dir.path(),
         cache: None,
         platforms: &[Platform::new("linux", "amd64", "").unwrap()],
+        proxies: &[],
         env: &|_| None,
         has_credentials: &|_| false,
         stdin: &|| Err(io::ErrorKind::BrokenPipe.into()),

@@ -230,6 +230,9 @@ impl Farm {
             .env("XDG_STATE_HOME", self.dir.path().join("state"))
             .env("DOCKER_CONFIG", self.dir.path().join("docker"))
             .env_remove("DOCKER_HOST")
+            .env_remove("DOCKER_DEFAULT_PLATFORM")
+            .env_remove("SOURCE_DATE_EPOCH")
+            .env_remove("BUILDKIT_PROGRESS")
             .envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }

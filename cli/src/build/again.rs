@@ -98,6 +98,7 @@ pub(crate) struct AgainArgs {
 impl AgainArgs {
     /// Finds the build and its plan, and takes away what an earlier build left in this one's files.
     pub(crate) async fn open(&self, target: &Target) -> Result<Again<'_>> {
+        self.display.resolved()?;
         let farm = Farm::find(&self.farm).await?;
         let build = target.resolve(&farm).await?;
         let plan = Record::of(&farm, &build).await?.plan;

@@ -47,10 +47,18 @@ impl Attend<'_> {
     pub(crate) async fn run(self, submitted: impl Future<Output = Result<String>>) -> Result<Exit> {
         let Self { farm, plan, planned, logins, display, files, outputs, patience, stop, updates, told } =
             self;
+        let display = &display.resolved()?;
         if display.is_json() && outputs.as_ref().is_some_and(Outputs::takes_stdout) {
             return Err(Refusal::usage(
                 "--json: standard output is taken by --output; name a file with dest=FILE",
             ));
+        }
+        let taken_by = match outputs.as_ref().is_some_and(Outputs::takes_stdout) {
+            true => Some("--output"),
+            false => display.is_json().then_some("--json"),
+        };
+        if let Some((flag, by)) = files.on_stdout().zip(taken_by) {
+            return Err(Refusal::usage(format!("{flag}: standard output is taken by {by}; name a file")));
         }
         let board = Board::new(&plan.platforms, &plan.trial);
         let renderer = display.renderer(&board);
@@ -83,7 +91,7 @@ impl Attend<'_> {
         // A screen that went away changes nothing about the build.
         let (board, _screen) = session.run(work, told).await?;
         let exit = exit_of(&board);
-        if exit == Exit::Success {
+        if matches!(exit, Exit::Success | Exit::Superseded) {
             let delivered = delivered.into_inner();
             files.write(plan, &board, delivered.as_ref())?;
             let taken = outputs.as_ref().is_some_and(Outputs::takes_stdout);
@@ -105,14 +113,36 @@ async fn deliver(outputs: &Outputs, follow: &Follow, stop: &CancellationToken) -
 }
 
 fn succeeded(ended: &BuildEvent) -> bool {
-    matches!(ended.kind, EventKind::Ended { state: BuildState::Succeeded, .. })
+    matches!(ended.kind, EventKind::Ended { state, .. } if state.is_success())
 }
 
 /// A platform on trial that failed is no failure of the build.
 fn exit_of(board: &Board) -> Exit {
     match board.ended.as_ref().map(|ended| ended.state) {
+        Some(BuildState::Superseded) => Exit::Superseded,
+        Some(BuildState::Succeeded) if board.left_to_others().next().is_some() => Exit::Superseded,
         Some(BuildState::Succeeded) => Exit::Success,
         Some(BuildState::Canceled) => Exit::Canceled,
         _ => Exit::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::progress::testing;
+
+    fn exit(story: Vec<Update>) -> Exit {
+        let mut board = testing::board();
+        story.into_iter().for_each(|update| board.apply(update, |_, _| {}));
+        exit_of(&board)
+    }
+
+    #[test]
+    fn a_tag_that_a_newer_build_has_is_no_success() {
+        assert_eq!(exit(testing::pushed_build()), Exit::Success);
+        assert_eq!(exit(testing::overtaken_build(false)), Exit::Superseded);
+        assert_eq!(exit(testing::overtaken_build(true)), Exit::Superseded);
+        assert_eq!(exit(testing::failed_build()), Exit::Failed);
     }
 }

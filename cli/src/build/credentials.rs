@@ -5,11 +5,12 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use archyard_proto::v1::RegistryCredential;
 use docker_credential::{CredentialRetrievalError, DockerCredential};
 use secrecy::{ExposeSecret as _, SecretString};
+
+use super::docker;
 
 /// What Docker calls its own registry in its files.
 const DOCKER_HUB: &str = "https://index.docker.io/v1/";
@@ -32,16 +33,14 @@ pub(crate) struct Login {
 }
 
 impl Keyring {
-    /// Reads `$DOCKER_CONFIG/config.json`, or `~/.docker/config.json`. None there: no credentials.
+    /// Reads it. None there: no credentials.
     pub(crate) fn open() -> Self {
-        let folder = std::env::var_os("DOCKER_CONFIG")
-            .filter(|folder| !folder.is_empty())
-            .map(PathBuf::from)
-            .or_else(|| dirs::home_dir().map(|home| home.join(".docker")));
-        Self {
-            config: folder.and_then(|folder| std::fs::read(folder.join("config.json")).ok()),
-            ..Self::default()
-        }
+        Self { config: docker::config(), ..Self::default() }
+    }
+
+    /// The file itself.
+    pub(crate) fn config(&self) -> Option<&[u8]> {
+        self.config.as_deref()
     }
 
     /// Whether there is a credential for this registry; may run a credential helper.

@@ -2,7 +2,13 @@
 
 use std::io::{BufWriter, IsTerminal as _};
 
+use anyhow::Result;
+use archyard_model::Invalid;
+
 use crate::progress::{Board, Json, Plain, Quiet, Renderer, Story, Tty};
+
+/// How docker's clients show progress where no flag says so.
+const ENVIRONMENT: &str = "BUILDKIT_PROGRESS";
 
 /// Flags of every command that follows a build of its own.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -30,6 +36,32 @@ enum Progress {
 }
 
 impl Display {
+    /// The same, with what the environment says where no flag does: for `auto` alone, as with buildx.
+    ///
+    /// # Errors
+    /// A value that is no kind of progress.
+    pub(crate) fn resolved(&self) -> Result<Self> {
+        self.with(std::env::var(ENVIRONMENT).ok().as_deref())
+    }
+
+    fn with(&self, environment: Option<&str>) -> Result<Self> {
+        let Some(value) = environment.filter(|value| !value.is_empty()) else { return Ok(self.clone()) };
+        if self.progress != Progress::Auto || self.quiet || self.json {
+            return Ok(self.clone());
+        }
+        let progress = match value {
+            "auto" => Progress::Auto,
+            "tty" => Progress::Tty,
+            "plain" => Progress::Plain,
+            "quiet" => Progress::Quiet,
+            _ => {
+                let problem = "expected auto, tty, plain or quiet; correct the variable or unset it";
+                return Err(Invalid::new(ENVIRONMENT, value, problem).into());
+            }
+        };
+        Ok(Self { progress, ..self.clone() })
+    }
+
     /// Whether standard output is a stream of objects.
     pub(crate) fn is_json(&self) -> bool {
         self.json || self.progress == Progress::Json
@@ -61,5 +93,28 @@ impl Display {
         };
         let colours = std::io::stderr().is_terminal() && console::colors_enabled_stderr();
         if tty { Box::new(Tty::new()) } else { Box::new(Plain::new(err(), Story::Build, colours, board)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_environment_counts_where_no_flag_does() {
+        let ask = |progress, quiet, value| {
+            let display = Display { progress, quiet, json: false }.with(Some(value)).unwrap();
+            (display.progress, display.is_quiet())
+        };
+        assert_eq!(ask(Progress::Auto, false, "plain"), (Progress::Plain, false));
+        assert_eq!(ask(Progress::Auto, false, ""), (Progress::Auto, false));
+        assert_eq!(ask(Progress::Tty, false, "plain"), (Progress::Tty, false));
+        assert_eq!(ask(Progress::Auto, true, "plain"), (Progress::Auto, true));
+        assert_eq!(ask(Progress::Plain, false, "nonsense"), (Progress::Plain, false));
+        let error = Display::default().with(Some("rawjson")).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "BUILDKIT_PROGRESS \"rawjson\": expected auto, tty, plain or quiet; correct the variable or unset it"
+        );
     }
 }

@@ -8,6 +8,7 @@ use archyard_model::Platform;
 use archyard_plan::{Host, PlanRequest, Planned};
 
 use crate::build::credentials::{Keyring, Login};
+use crate::build::docker;
 use crate::exit::Refusal;
 use crate::paths;
 
@@ -19,13 +20,15 @@ pub(crate) struct Prepared {
     pub(crate) warnings: Vec<String>,
 }
 
-/// Resolves a request. Blocks for as long as the disk does.
-pub(crate) fn prepare(request: &PlanRequest) -> Result<Prepared> {
+/// Resolves a request. Blocks for as long as the disk does. `engine`: the one Engine that builds, if it is known.
+pub(crate) fn prepare(request: &PlanRequest, engine: Option<&str>) -> Result<Prepared> {
     let directory = std::env::current_dir().context("the current directory is gone")?;
     let keyring = Keyring::open();
-    let platforms = match request.platforms.is_empty() {
-        true => vec![own_platform()?],
-        false => Vec::new(),
+    // Only missed where it is asked for.
+    let platforms: Vec<Platform> = own_platform().into_iter().collect();
+    let (proxies, unread) = match docker::proxies(keyring.config(), engine) {
+        Ok(proxies) => (proxies, None),
+        Err(warning) => (Vec::new(), Some(warning)),
     };
     let planned = archyard_plan::plan(
         request,
@@ -33,6 +36,7 @@ pub(crate) fn prepare(request: &PlanRequest) -> Result<Prepared> {
             directory: &directory,
             cache: paths::context_cache().as_deref(),
             platforms: &platforms,
+            proxies: &proxies,
             env: &|name| std::env::var(name).ok(),
             has_credentials: &|host| keyring.has(host),
             stdin: &|| {
@@ -44,6 +48,7 @@ pub(crate) fn prepare(request: &PlanRequest) -> Result<Prepared> {
     let (logins, helpers) = keyring.into_logins(&planned.plan.credential_hosts);
     let mut warnings: Vec<String> =
         planned.warnings.iter().map(|warning| format!("warning: {warning}")).collect();
+    warnings.extend(unread);
     warnings.extend(helpers);
     Ok(Prepared { planned: Arc::new(planned), logins, warnings })
 }

@@ -3,14 +3,14 @@
 //! Files are written at once or not at all, and only on success.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use archyard_model::{Output, Plan, Reference, Sha256, convert};
 use serde_json::{Map, Value, json};
 
 use crate::exit::Refusal;
-use crate::outputs::Delivered;
+use crate::outputs::{Delivered, STDOUT, Spot, file};
 use crate::progress::Board;
 use crate::view;
 
@@ -38,47 +38,56 @@ impl Files {
                  each",
             )));
         }
-        for (flag, file) in self.named() {
-            let wrong = if file.is_dir() {
-                "this is a directory; name a file"
-            } else if !folder(file).is_dir() {
-                "its folder does not exist; make it first"
-            } else {
-                continue;
-            };
-            return Err(Refusal::usage(format!("{flag} {}: {wrong}", file.display())));
-        }
-        Ok(())
+        self.spots().map(drop)
     }
 
-    /// Those that were asked for, with their flags.
-    fn named(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+    /// Those that were asked for, and where they lead.
+    fn spots(&self) -> Result<Vec<(&'static str, Spot)>> {
         let all = [("--iidfile", &self.iidfile), ("--metadata-file", &self.metadata_file)];
-        all.into_iter().filter_map(|(flag, file)| Some((flag, file.as_deref()?)))
+        let named = all.into_iter().filter_map(|(flag, file)| Some((flag, file.as_deref()?)));
+        let mut spots: Vec<(&str, Spot)> = Vec::new();
+        for (flag, file) in named {
+            let wrong = |problem: &str| Refusal::usage(format!("{flag} {}: {problem}", file.display()));
+            let spot = Spot::of(file).map_err(|problem| wrong(&problem))?;
+            if let Some((other, _)) = spots.iter().find(|(_, known)| *known == spot && is_file(known)) {
+                return Err(wrong(&format!("{other} names the same file; name another")));
+            }
+            spots.push((flag, spot));
+        }
+        Ok(spots)
     }
 
-    /// Takes away what an earlier build left there: if this one fails, it would pass for its result.
+    /// The flag that writes to standard output, if there is one.
+    pub(crate) fn on_stdout(&self) -> Option<&'static str> {
+        let mut spots = self.spots().unwrap_or_default().into_iter();
+        spots.find(|(_, spot)| *spot == Spot::Open(STDOUT)).map(|(flag, _)| flag)
+    }
+
+    /// Takes away what an earlier build left there: if this one fails, it would pass for its result. What is no file
+    /// stays.
     pub(crate) fn clear(&self) -> Result<()> {
-        for (flag, file) in self.named() {
-            if file.symlink_metadata().is_ok_and(|metadata| metadata.is_file()) {
-                std::fs::remove_file(file).with_context(|| format!("{flag} {}", file.display()))?;
-            }
+        for (flag, spot) in self.spots()? {
+            file::clear(&spot).with_context(|| format!("{flag}: cannot remove the old file"))?;
         }
         Ok(())
     }
 
     /// Writes both.
     pub(crate) fn write(&self, plan: &Plan, board: &Board, delivered: Option<&Delivered>) -> Result<()> {
-        if let (Some(file), Some(id)) = (&self.iidfile, image_id(plan, board, delivered)) {
-            replace(file, id.as_bytes()).with_context(|| format!("--iidfile {}", file.display()))?;
-        }
-        if let Some(file) = &self.metadata_file {
-            let mut text = serde_json::to_string_pretty(&metadata(plan, board, delivered))?;
-            text.push('\n');
-            replace(file, text.as_bytes()).with_context(|| format!("--metadata-file {}", file.display()))?;
+        for (flag, spot) in self.spots()? {
+            let text = match flag {
+                "--iidfile" => image_id(plan, board, delivered),
+                _ => Some(format!("{}\n", serde_json::to_string_pretty(&metadata(plan, board, delivered))?)),
+            };
+            let Some(text) = text else { continue };
+            file::write(&spot, text.as_bytes()).with_context(|| format!("{flag}: cannot write it"))?;
         }
         Ok(())
     }
+}
+
+fn is_file(spot: &Spot) -> bool {
+    matches!(spot, Spot::File(_))
 }
 
 /// Prints results as docker does: IDs alone for `-q`, else where the index is.
@@ -160,11 +169,18 @@ fn metadata(plan: &Plan, board: &Board, delivered: Option<&Delivered>) -> Value 
             json!({ "mediaType": INDEX_MEDIA_TYPE, "digest": digest, "size": size }),
         );
     }
-    // A candidate has not got its tags yet.
-    let named = if plan.output == Output::Candidate { candidate(plan, board) } else { plan.tags.clone() };
+    // Only those that name this build. A candidate has not got its own yet, but one to wait under.
+    let named: Vec<String> = match plan.output.publishes() {
+        true => board.tags.iter().filter(|tag| tag.moved).map(|tag| tag.tag.to_string()).collect(),
+        false => plan.tags.iter().map(ToString::to_string).collect(),
+    };
     if !named.is_empty() {
-        let tags: Vec<String> = named.iter().map(ToString::to_string).collect();
-        object.insert("image.name".to_owned(), tags.join(",").into());
+        object.insert("image.name".to_owned(), named.join(",").into());
+    }
+    let left: Map<String, Value> =
+        board.left_to_others().map(|tag| (tag.tag.to_string(), tag.detail.clone().into())).collect();
+    if !left.is_empty() {
+        object.insert("archyard.tags_not_moved".to_owned(), left.into());
     }
     let mut platforms = Map::new();
     for lane in &board.lanes {
@@ -198,21 +214,4 @@ fn metadata(plan: &Plan, board: &Board, delivered: Option<&Delivered>) -> Value 
     }
     object.insert("archyard.platforms".to_owned(), platforms.into());
     object.into()
-}
-
-/// Puts a new file in the place of an old one, whole. What is no file (`/dev/stdout`) is written to.
-fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    if path.metadata().is_ok_and(|metadata| !metadata.is_file()) {
-        return std::fs::write(path, bytes);
-    }
-    let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o666);
-    let mut file =
-        tempfile::Builder::new().prefix(".archyard-").permissions(permissions).tempfile_in(folder(path))?;
-    file.write_all(bytes)?;
-    file.persist(path)?;
-    Ok(())
-}
-
-fn folder(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use archyard_model::ProjectName;
 use archyard_plan::PlanRequest;
+use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
@@ -53,8 +54,8 @@ Examples:
 
 Ctrl-C cancels the build and waits for its end; a second one leaves at once.
 A build outlives its client: archyard logs -f BUILD follows it.
-Exit codes: 0 every platform succeeded, 1 failed, 2 usage, 3 farm unavailable,
-130 canceled.")]
+Exit codes: 0 every platform succeeded and every tag moved, 1 failed, 2 usage,
+3 farm unavailable, 4 built but a newer build has a tag, 130 canceled.")]
 pub(crate) struct Args {
     /// Folder with the source
     context: PathBuf,
@@ -62,7 +63,7 @@ pub(crate) struct Args {
     #[arg(short, long = "tag", value_name = "NAME")]
     pub(crate) tags: Vec<String>,
     /// The Dockerfile; `-` reads it from standard input [default: CONTEXT/Dockerfile]
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", value_parser = OsStringValueParser::new().map(PathBuf::from))]
     file: Option<PathBuf>,
     /// Stage to build [default: the last]
     #[arg(long, value_name = "STAGE")]
@@ -121,20 +122,25 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<Exit> {
+    args.display.resolved()?;
     let destination = args.destination.chosen()?;
     let request = args.request(&destination);
+    let known = Farm::known(&args.farm);
+    // A farm has Engines of its own, which this user's configuration does not know.
+    let engine = known.is_none().then(|| args.engine()).transpose()?;
     if args.print {
-        return print(&args.checked(prepare(&request)?)?);
+        return print(&args.checked(prepare(&request, engine.as_deref())?)?);
     }
     args.files.clear()?;
     // A farm in this very process needs threads; without one they only wake each other.
-    match Farm::known(&args.farm) {
+    match known {
         Some(endpoint) => runtime::small(async {
             // A farm takes as long to answer as a small context to be read.
             let farm = Farm::connect(endpoint, args.farm.tls_dir().map(Path::to_owned));
             #[expect(clippy::disallowed_methods, reason = "its handle owns it")]
             let farm = AbortOnDropHandle::new(tokio::spawn(farm));
-            let prepared = spawn_blocking(move || prepare(&request)).await.context("planning broke off")?;
+            let prepared =
+                spawn_blocking(move || prepare(&request, None)).await.context("planning broke off")?;
             let prepared = args.checked(prepared?)?;
             let farm = farm.await.context("connecting broke off")??;
             let outputs = args.outputs(&destination, &prepared).await?;
@@ -145,7 +151,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
         }),
         None => {
             roles::reach_registries()?;
-            let prepared = args.checked(prepare(&request)?)?;
+            let prepared = args.checked(prepare(&request, engine.as_deref())?)?;
             runtime::full(async {
                 let outputs = args.outputs(&destination, &prepared).await?;
                 at_home(args, &prepared, outputs).await
@@ -274,7 +280,14 @@ impl Args {
     /// Looked at before anything is built.
     async fn outputs(&self, destination: &Destination, prepared: &Prepared) -> Result<Option<Outputs>> {
         let Destination::Spec(spec) = destination else { return Ok(None) };
-        let engine = self.engine.clone().map_or_else(paths::default_engine, Ok)?;
-        Outputs::prepare(spec, &prepared.planned.plan, own_platform().ok(), &engine).await
+        Outputs::prepare(spec, &prepared.planned.plan, own_platform().ok(), &self.engine()?).await
+    }
+
+    /// For `--load`, and of a farm of its own.
+    fn engine(&self) -> Result<String> {
+        match self.engine.clone().filter(|engine| !engine.is_empty()) {
+            Some(engine) => Ok(engine),
+            None => Ok(paths::default_engine()?),
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! From what a build left to where its user wants it.
 
-use std::io::{self, BufWriter, IsTerminal as _, Read};
+use std::io::{self, BufWriter, Read};
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
@@ -10,10 +10,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::archive::{Archive, position};
 use super::engine::{Engine, pipe};
-use super::file::{Target, folder};
+use super::file::Target;
 use super::left::Left;
 use super::pull::{Incoming, Pull};
 use super::spec::{Dest, OutputSpec};
+use super::spot::{STDERR, STDOUT, Spot, folder};
 use super::unpack::Folder;
 use super::{place, retar, unpack};
 use crate::build::Updates;
@@ -27,6 +28,8 @@ const BUFFER_BYTES: usize = 1024 * 1024;
 #[derive(Debug, Clone)]
 pub(crate) struct Outputs {
     spec: OutputSpec,
+    /// Where an archive's or a tar's bytes go.
+    spot: Option<Spot>,
     engine: Option<Engine>,
     own: Option<Platform>,
 }
@@ -51,33 +54,27 @@ impl Outputs {
         own: Option<Platform>,
         engine: &str,
     ) -> Result<Option<Self>> {
-        let mut loading = None;
+        let (mut loading, mut spot) = (None, None);
         match spec {
             OutputSpec::Check | OutputSpec::Push => return Ok(None),
-            OutputSpec::Oci(Dest::Stdout) | OutputSpec::Tar(Dest::Stdout) => {
-                if io::stdout().is_terminal() {
-                    return Err(Refusal::usage(
-                        "--output: a terminal cannot take an archive; name a file with dest=FILE, or redirect standard output",
-                    ));
-                }
-            }
-            OutputSpec::Oci(Dest::File(path)) | OutputSpec::Tar(Dest::File(path)) => writable(path)?,
+            OutputSpec::Oci(dest) | OutputSpec::Tar(dest) => spot = Some(stream(dest)?),
             OutputSpec::Local(path) => {
-                if path.exists() && !path.is_dir() {
+                // A link to nothing is something too.
+                if path.symlink_metadata().is_ok() && !path.is_dir() {
                     return Err(Refusal::usage(format!(
-                        "--output {}: it is no folder; name another",
+                        "--output {}: this is no folder; name another",
                         path.display()
                     )));
                 }
             }
             OutputSpec::Load => loading = Some(for_loading(plan, engine).await?),
         }
-        Ok(Some(Self { spec: spec.clone(), engine: loading, own }))
+        Ok(Some(Self { spec: spec.clone(), spot, engine: loading, own }))
     }
 
     /// Whether standard output is taken.
     pub(crate) fn takes_stdout(&self) -> bool {
-        self.spec.takes_stdout()
+        self.spot == Some(Spot::Open(STDOUT))
     }
 
     /// Brings what the build left, and tells the farm that it may go unless `keep`.
@@ -103,12 +100,12 @@ impl Outputs {
             updates: updates.clone(),
             stop: stop.clone(),
         };
-        let delivered = match (&self.spec, &self.engine) {
-            (OutputSpec::Oci(dest), _) => self.archive(left, dest, pull).await?,
-            (OutputSpec::Load, Some(engine)) => load(left, engine, pull).await?,
-            (OutputSpec::Tar(dest), _) => tar(left, dest, pull).await?,
-            (OutputSpec::Local(path), _) => local(left, path, pull).await?,
-            (OutputSpec::Check | OutputSpec::Push | OutputSpec::Load, _) => Delivered::default(),
+        let delivered = match (&self.spec, &self.spot, &self.engine) {
+            (OutputSpec::Oci(dest), Some(spot), _) => self.archive(left, dest, spot, pull).await?,
+            (OutputSpec::Tar(dest), Some(spot), _) => tar(left, dest, spot, pull).await?,
+            (OutputSpec::Load, _, Some(engine)) => load(left, engine, pull).await?,
+            (OutputSpec::Local(path), ..) => local(left, path, pull).await?,
+            _ => Delivered::default(),
         };
         if !keep {
             let request = proto::ReleaseArtifactsRequest { build_id: left.build.clone() };
@@ -124,14 +121,15 @@ impl Outputs {
         &self,
         left: &Left,
         dest: &Dest,
+        spot: &Spot,
         pull: impl Fn(Vec<Artifact>) -> Pull,
     ) -> Result<Delivered> {
         let archive = Archive::of_all(left, self.own.as_ref())?;
         let index = archive.index.clone();
-        let (pull, to) = (pull(archive.artifacts()), dest.clone());
+        let (pull, to, spot) = (pull(archive.artifacts()), dest.clone(), spot.clone());
         pull.through(move |blobs| {
-            let mut target = Target::open(&to)?;
-            let wrong = |error| Target::wrong(&to, error);
+            let wrong = |error| cannot_write(&to, error);
+            let mut target = Target::open(&spot).map_err(wrong)?;
             let out = BufWriter::with_capacity(BUFFER_BYTES, &mut target);
             let tar = archive.write(out, blobs).map_err(wrong)?;
             // The end of the archive is what says that all of it was right.
@@ -139,7 +137,7 @@ impl Outputs {
             tar.into_inner()
                 .and_then(|out| out.into_inner().map(drop).map_err(io::IntoInnerError::into_error))
                 .map_err(wrong)?;
-            target.commit()
+            target.commit().map_err(wrong)
         })
         .await?;
         let digest = index.as_ref().map(|index| index.digest.to_string()).unwrap_or_default();
@@ -177,12 +175,17 @@ async fn load(left: &Left, engine: &Engine, pull: impl Fn(Vec<Artifact>) -> Pull
     Ok(Delivered { lines: vec![line], index: None, image: Some(image.config().digest) })
 }
 
-async fn tar(left: &Left, dest: &Dest, pull: impl Fn(Vec<Artifact>) -> Pull) -> Result<Delivered> {
-    let (roots, to) = (roots(left), dest.clone());
+async fn tar(
+    left: &Left,
+    dest: &Dest,
+    spot: &Spot,
+    pull: impl Fn(Vec<Artifact>) -> Pull,
+) -> Result<Delivered> {
+    let (roots, to, spot) = (roots(left), dest.clone(), spot.clone());
     pull(roots.iter().map(|(_, artifact)| artifact.clone()).collect())
         .through(move |blobs| {
-            let mut target = Target::open(&to)?;
-            let wrong = |error| Target::wrong(&to, error);
+            let wrong = |error| cannot_write(&to, error);
+            let mut target = Target::open(&spot).map_err(wrong)?;
             let mut out = BufWriter::with_capacity(BUFFER_BYTES, &mut target);
             if let [(None, artifact)] = roots.as_slice() {
                 io::copy(&mut blobs.by_ref().take(artifact.size), &mut out).map_err(wrong)?;
@@ -198,7 +201,7 @@ async fn tar(left: &Left, dest: &Dest, pull: impl Fn(Vec<Artifact>) -> Pull) -> 
                 tar.into_inner().map_err(wrong)?;
             }
             out.into_inner().map(drop).map_err(|error| wrong(error.into_error()))?;
-            target.commit()
+            target.commit().map_err(wrong)
         })
         .await?;
     let lines = vec![format!("tar: {dest} with the files of {}", platforms(left))];
@@ -267,17 +270,28 @@ async fn for_loading(plan: &Plan, endpoint: &str) -> Result<Engine> {
     )))
 }
 
-fn writable(path: &Path) -> Result<()> {
-    if path.is_dir() {
-        return Err(Refusal::usage(format!("--output {}: it is a folder; name a file", path.display())));
+/// Where a stream of bytes may go.
+fn stream(dest: &Dest) -> Result<Spot> {
+    let wrong = |problem: &str| Refusal::usage(format!("--output {dest}: {problem}"));
+    let spot = match dest {
+        Dest::Stdout => Spot::Open(STDOUT),
+        Dest::File(path) => Spot::of(path).map_err(|problem| wrong(&problem))?,
+    };
+    if spot.is_terminal() {
+        return Err(wrong(
+            "a terminal cannot take an archive; name a file with dest=FILE, or redirect standard output",
+        ));
     }
-    if !folder(path).is_dir() {
-        return Err(Refusal::usage(format!(
-            "--output {}: its folder does not exist; make it first",
-            path.display()
-        )));
+    if spot == Spot::Open(STDERR) {
+        return Err(wrong(
+            "standard error shows progress; name a file with dest=FILE, or - for standard output",
+        ));
     }
-    Ok(())
+    Ok(spot)
+}
+
+fn cannot_write(dest: &Dest, error: io::Error) -> anyhow::Error {
+    anyhow::Error::from(error).context(format!("--output: cannot write {dest}"))
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -7,7 +7,8 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 
 /// Moves everything in `from` into `to`, which is made where it is not there. Nothing is moved where anything could not
-/// be.
+/// be: only files and links make way, and a device, a pipe or a socket for nothing but
+/// its like.
 pub(crate) fn place(from: &Path, to: &Path) -> Result<()> {
     check(from, to)?;
     move_all(from, to)
@@ -22,6 +23,12 @@ fn check(from: &Path, to: &Path) -> Result<()> {
             (true, Some(kind)) if kind.is_dir() => check(&entry.path(), &place)?,
             (false, Some(kind)) if kind.is_dir() => {
                 bail!("{} is a folder, and the build has a file there; remove it first", place.display());
+            }
+            // What the build itself left there before may be replaced by the same.
+            (_, Some(kind))
+                if kind != entry.file_type()? && !(kind.is_dir() || kind.is_file() || kind.is_symlink()) =>
+            {
+                bail!("{} is a device, a pipe or a socket; remove it first", place.display());
             }
             _ => {}
         }
@@ -78,6 +85,28 @@ mod tests {
         assert_eq!(fs::read(to.join("a/old")).unwrap(), b"new");
         assert_eq!(fs::read(to.join("a/kept")).unwrap(), b"kept");
         assert!(to.join("a/new").is_dir() && to.join("file").is_file());
+    }
+
+    #[test]
+    fn a_pipe_or_a_device_does_not_make_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        fs::create_dir_all(from.join("sub")).unwrap();
+        fs::create_dir_all(to.join("sub")).unwrap();
+        fs::write(from.join("a"), "new").unwrap();
+        fs::write(from.join("sub/pipe"), "new").unwrap();
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        let pipe = to.join("sub/pipe");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        let error = place(&from, &to).unwrap_err().to_string();
+        assert!(error.contains("sub/pipe is a device, a pipe or a socket"), "{error}");
+        assert!(!to.join("a").exists(), "something was moved");
+        // The same image, once more.
+        fs::remove_file(from.join("sub/pipe")).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, &from.join("sub/pipe"), rustix::fs::FileType::Fifo, mode, 0)
+            .unwrap();
+        place(&from, &to).unwrap();
+        assert!(to.join("a").exists() && pipe.exists());
     }
 
     #[test]

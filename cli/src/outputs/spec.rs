@@ -28,7 +28,7 @@ pub(crate) enum OutputSpec {
 pub(crate) enum Dest {
     /// `-`.
     Stdout,
-    /// A file, replaced whole.
+    /// A file, replaced whole; or a pipe or a device, written to.
     File(PathBuf),
 }
 
@@ -44,11 +44,6 @@ impl OutputSpec {
             Self::Tar(_) => Output::Tar,
         }
     }
-
-    /// Whether standard output is taken.
-    pub(crate) fn takes_stdout(&self) -> bool {
-        matches!(self, Self::Oci(Dest::Stdout) | Self::Tar(Dest::Stdout))
-    }
 }
 
 impl fmt::Display for Dest {
@@ -56,18 +51,6 @@ impl fmt::Display for Dest {
         match self {
             Self::Stdout => f.write_str("-"),
             Self::File(path) => path.display().fmt(f),
-        }
-    }
-}
-
-impl FromStr for Dest {
-    type Err = Invalid;
-
-    fn from_str(text: &str) -> Result<Self, Invalid> {
-        match text {
-            "" => Err(wrong(text, "dest names no file; give a path, or - for standard output")),
-            "-" => Ok(Self::Stdout),
-            path => Ok(Self::File(path.into())),
         }
     }
 }
@@ -107,10 +90,11 @@ impl Fields {
         let mut read = Self::default();
         for field in fields {
             let Some((key, value)) = field.split_once('=') else {
-                return Err(wrong(
-                    text,
-                    &format!("{field:?} has no value; write KEY=VALUE, with commas between"),
-                ));
+                let problem = match field.is_empty() {
+                    true => "there is nothing between two commas or at an end; leave out a comma".to_owned(),
+                    false => format!("{field:?} has no value; write KEY=VALUE, with commas between"),
+                };
+                return Err(wrong(text, &problem));
             };
             let slot = match key.trim().to_ascii_lowercase().as_str() {
                 "type" => &mut read.kind,
@@ -143,7 +127,18 @@ impl Fields {
         if push && kind != "image" {
             return Err(wrong(text, "push goes with type=image"));
         }
-        let dest = dest.map(|dest| dest.parse::<Dest>()).transpose()?;
+        let dest = match dest.as_deref() {
+            None => None,
+            Some("") => {
+                let problem = "dest is empty; write dest=FILE, or dest=- for standard output";
+                return Err(wrong(
+                    text,
+                    if kind == "local" { "dest is empty; write dest=DIR" } else { problem },
+                ));
+            }
+            Some("-") => Some(Dest::Stdout),
+            Some(path) => Some(Dest::File(path.into())),
+        };
         let spec = match (kind.as_str(), dest) {
             ("oci", dest) => OutputSpec::Oci(dest.unwrap_or(Dest::Stdout)),
             ("docker", Some(dest)) => OutputSpec::Oci(dest),
@@ -235,7 +230,8 @@ mod tests {
             ("type=local", "dest"),
             ("type=local,dest=-", "type=tar"),
             ("type=zip,dest=x", "expected type="),
-            ("type=oci,dest=", "dest"),
+            ("type=oci,dest=", "\"type=oci,dest=\": dest is empty; write dest=FILE, or dest=-"),
+            ("type=local,dest=", "dest is empty; write dest=DIR"),
             ("type=oci,dest=a,dest=b", "twice"),
             ("type=oci,compression=zstd", "compression"),
             ("type=image", "push=true"),
@@ -244,6 +240,7 @@ mod tests {
             ("type=registry,dest=x", "dest"),
             ("type=oci,\"dest=a", "quote"),
             ("type=oci,dest", "KEY=VALUE"),
+            ("type=oci,dest=a,", "leave out a comma"),
         ] {
             let error = text.parse::<OutputSpec>().unwrap_err();
             assert_eq!(error.field, "--output", "{text}");

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use archyard_model::build::BuildState;
-use archyard_model::{BuildEvent, EventKind, Failure, ImageResult, JobState, Origin, Platform, Sha256};
+use archyard_model::{
+    BuildEvent, EventKind, Failure, ImageResult, JobState, Origin, Platform, Sha256, TagRecord,
+};
 use archyard_proto::v1::LogFrame;
 use archyard_proto::v1::log_frame::Frame;
 use jiff::Timestamp;
@@ -39,6 +41,8 @@ pub(crate) struct Board {
     pub(crate) canceling: bool,
     /// The index that is being published.
     pub(crate) publishing: Option<Sha256>,
+    /// What became of its tags.
+    pub(crate) tags: Vec<TagRecord>,
     /// How it ended.
     pub(crate) ended: Option<Ended>,
     accepted_at: Option<Timestamp>,
@@ -124,6 +128,7 @@ impl Board {
             reachable: true,
             canceling: false,
             publishing: None,
+            tags: Vec::new(),
             ended: None,
             accepted_at: None,
             last_output: Instant::now(),
@@ -165,6 +170,7 @@ impl Board {
             }
             Update::Record(known) => {
                 self.origin = known.origin;
+                known.tags.into_iter().for_each(|tag| self.tag(tag));
                 for (lane, job) in self.lanes.iter_mut().zip(known.jobs) {
                     (lane.cross, lane.carried) = (job.cross, job.carried);
                 }
@@ -197,6 +203,12 @@ impl Board {
         for change in changes {
             tell(self, change);
         }
+    }
+
+    /// Tags of a build with all that was asked for that newer builds have.
+    pub(crate) fn left_to_others(&self) -> impl Iterator<Item = &TagRecord> {
+        let is_success = self.ended.as_ref().is_some_and(|ended| ended.state.is_success());
+        self.tags.iter().filter(move |tag| is_success && !tag.moved)
     }
 
     /// The whole build's time so far.
@@ -245,13 +257,18 @@ impl Board {
             }),
             EventKind::CancelRequested { .. } => self.canceling = true,
             EventKind::Publishing { index, .. } => self.publishing = Some(*index),
-            EventKind::TagMoved(_) => {}
+            EventKind::TagMoved(tag) => self.tag(tag.clone()),
             EventKind::Ended { state, failure, index } => {
                 self.waiting = None;
                 let took = self.accepted_at.map(|start| between(start, at)).unwrap_or_default();
                 self.ended = Some(Ended { state: *state, failure: failure.clone(), index: *index, took });
             }
         }
+    }
+
+    fn tag(&mut self, tag: TagRecord) {
+        self.tags.retain(|known| known.tag != tag.tag);
+        self.tags.push(tag);
     }
 
     fn lane(&mut self, job: u16, change: impl FnOnce(&mut Lane)) {

@@ -8,7 +8,7 @@ use archyard_model::{BuildEvent, EventKind, JobState};
 
 use super::standing::{smoke, standing, warnings};
 use super::update::{Change, Step, StepEnd};
-use super::{Board, Lane, Renderer, failure, paint, summary};
+use super::{Board, Lane, Renderer, failure, paint, summary, unmoved};
 use crate::text;
 
 /// Which parts of the story are told.
@@ -206,6 +206,7 @@ impl<W: Write + Send> Renderer for Plain<W> {
     fn finish(&mut self, board: &Board) -> io::Result<()> {
         if self.story == Story::Build {
             failure::write(&mut self.out, self.colours, board)?;
+            unmoved::write(&mut self.out, board)?;
             summary::write(&mut self.out, board)?;
         }
         self.out.flush()
@@ -249,6 +250,24 @@ mod tests {
     #[test]
     fn a_build_that_is_pushed() {
         insta::assert_snapshot!(plain(Story::Build, testing::pushed_build()));
+    }
+
+    #[test]
+    fn tags_that_newer_builds_have_are_named_at_the_end() {
+        let all = plain(Story::Build, testing::overtaken_build(false));
+        let reason = "left alone for build 01ARZ3NDEKTSV4RRFFQ69G5FAB, which was submitted later";
+        assert!(all.contains(&format!("\nNOT MOVED: registry.example/app:1: {reason}\n")), "{all}");
+        assert!(all.contains(&format!("\nNOT MOVED: registry.example/app:latest: {reason}\n")), "{all}");
+        let last = all.lines().last().unwrap();
+        assert!(last.contains(" superseded in ") && !last.contains("succeeded"), "{last}");
+        assert!(
+            last.ends_with("; left to newer builds: registry.example/app:1, registry.example/app:latest"),
+            "{last}"
+        );
+        let one = plain(Story::Build, testing::overtaken_build(true));
+        let last = one.lines().last().unwrap();
+        assert!(last.contains(" succeeded in "), "{last}");
+        assert!(last.ends_with("; left to newer builds: registry.example/app:latest"), "{last}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::update::Change;
-use super::{Board, Renderer, failure};
+use super::{Board, Renderer, failure, unmoved};
 
 /// Writes notes and failures.
 #[derive(Debug)]
@@ -23,6 +23,7 @@ impl<W: Write + Send> Renderer for Quiet<W> {
 
     fn finish(&mut self, board: &Board) -> io::Result<()> {
         failure::write(&mut self.0, false, board)?;
+        unmoved::write(&mut self.0, board)?;
         self.0.flush()
     }
 }
@@ -42,6 +43,15 @@ mod tests {
         let text = String::from_utf8(out).unwrap();
         assert!(text.contains("ERROR: linux/amd64 on worker-1: Dockerfile:3"), "{text}");
         assert!(!text.contains("linux/386"), "{text}");
+    }
+
+    #[test]
+    fn a_tag_that_was_not_moved_must_be_said() {
+        let mut out = Vec::new();
+        testing::tell(&mut testing::board(), &mut Quiet(&mut out), testing::overtaken_build(true));
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.starts_with("NOT MOVED: registry.example/app:latest: left alone for build "), "{text}");
+        assert_eq!(text.lines().count(), 1, "{text}");
     }
 
     #[test]

@@ -30,8 +30,10 @@ pub(super) fn write(out: &mut impl Write, board: &Board) -> io::Result<()> {
     });
     let failed = board.lanes.iter().filter(|lane| lane.trial && lane.state == JobState::Failed).count();
     let trials = (failed > 0).then(|| format!("; {} on trial failed", text::count(failed, "platform")));
-    let [origin, trials] = [origin, trials].map(Option::unwrap_or_default);
-    writeln!(out, "build {build} {} in {}{trials}{origin}", ended.state, text::duration(ended.took))
+    let left: Vec<String> = board.left_to_others().map(|tag| tag.tag.to_string()).collect();
+    let left = (!left.is_empty()).then(|| format!("; left to newer builds: {}", left.join(", ")));
+    let [origin, trials, left] = [origin, trials, left].map(Option::unwrap_or_default);
+    writeln!(out, "build {build} {} in {}{left}{trials}{origin}", ended.state, text::duration(ended.took))
 }
 
 /// Writes what each platform left, for a screen that shows the rest already.

@@ -6,6 +6,7 @@ use archyard_model::build::PushedManifest;
 use archyard_model::{
     BuildEvent, BuildState, EventKind, Failure, FailureClass, FencingToken, ForeignFile, ImageResult,
     Inspection, JobState, Lock, LockedImage, Origin, OriginKind, Platform, Principal, Sha256, SmokeOutcome,
+    TagRecord,
 };
 use archyard_proto::v1::LogFrame;
 use archyard_proto::v1::log_frame::{Frame, Output, PhaseStarted, Status, Vertex, Warning};
@@ -261,7 +262,7 @@ pub(crate) fn pushed_build() -> Vec<Update> {
         event(
             9,
             1200,
-            EventKind::TagMoved(archyard_model::TagRecord {
+            EventKind::TagMoved(TagRecord {
                 tag: "registry.example/app:1".parse().unwrap(),
                 moved: true,
                 detail: String::new(),
@@ -269,6 +270,24 @@ pub(crate) fn pushed_build() -> Vec<Update> {
         ),
         ended(1300, BuildState::Succeeded, None),
     ]);
+    story
+}
+
+/// One that newer builds have overtaken: of its two tags it moved the first where `moved`, and the second never.
+pub(crate) fn overtaken_build(moved: bool) -> Vec<Update> {
+    let mut story = pushed_build();
+    let end = story.len() - 2;
+    story.truncate(end);
+    let detail = || "left alone for build 01ARZ3NDEKTSV4RRFFQ69G5FAB, which was submitted later".to_owned();
+    for (seq, name, moved) in
+        [(9, "registry.example/app:1", moved), (10, "registry.example/app:latest", false)]
+    {
+        let detail = if moved { String::new() } else { detail() };
+        let tag = TagRecord { tag: name.parse().unwrap(), moved, detail };
+        story.push(event(seq, 1200, EventKind::TagMoved(tag)));
+    }
+    let state = if moved { BuildState::Succeeded } else { BuildState::Superseded };
+    story.push(ended(1300, state, None));
     story
 }
 
@@ -304,7 +323,7 @@ pub(crate) fn peculiar_build() -> Vec<Update> {
     let ran = failure(FailureClass::User, "run_failed", "Dockerfile:2: RUN false failed with exit code: 1");
     vec![
         submitted(),
-        Update::Record(Box::new(Known { origin: Some(origin), jobs })),
+        Update::Record(Box::new(Known { origin: Some(origin), jobs, tags: Vec::new() })),
         accepted(),
         succeeded(10, 0, left(SmokeOutcome::Passed, None)),
         started(20, 1, 1),

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use console::{Term, measure_text_width};
 
 use super::update::Change;
-use super::{Board, Renderer, failure, summary};
+use super::{Board, Renderer, failure, summary, unmoved};
 
 /// Between two drawings.
 const PERIOD: Duration = Duration::from_millis(100);
@@ -83,6 +83,7 @@ impl Renderer for Tty {
         self.drawn.clear();
         let mut end = Vec::new();
         failure::write(&mut end, console::colors_enabled_stderr(), board)?;
+        unmoved::write(&mut end, board)?;
         summary::write_results(&mut end, board)?;
         self.term.write_str(&String::from_utf8_lossy(&end))
     }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use archyard_model::convert::{origin_from_proto, platform_from_proto};
-use archyard_model::{BuildEvent, Origin, Platform};
+use archyard_model::convert::{origin_from_proto, platform_from_proto, tag_from_proto};
+use archyard_model::{BuildEvent, Origin, Platform, TagRecord};
 use archyard_proto::v1 as proto;
 use archyard_proto::v1::LogFrame;
 
@@ -35,6 +35,8 @@ pub(crate) struct Known {
     pub(crate) origin: Option<Origin>,
     /// Per platform, in the plan's order.
     pub(crate) jobs: Vec<KnownJob>,
+    /// What became of each tag.
+    pub(crate) tags: Vec<TagRecord>,
 }
 
 /// The same of one platform.
@@ -56,6 +58,7 @@ impl From<&proto::BuildRecord> for Known {
         Self {
             origin: record.origin.as_ref().and_then(|origin| origin_from_proto(origin).ok()),
             jobs: record.jobs.iter().map(job).collect(),
+            tags: record.tags.iter().filter_map(|tag| tag_from_proto(tag.clone()).ok()).collect(),
         }
     }
 }

@@ -14,7 +14,7 @@ pub(super) struct Cross<'a> {
     /// The Dockerfile's name, for errors.
     pub(super) file: &'a str,
     pub(super) source: &'a Source,
-    pub(super) scope: &'a Scope,
+    pub(super) scope: &'a Scope<'a>,
     /// Where each stage starts from.
     pub(super) starts: &'a [Start],
     pub(super) platform: &'a Platform,

@@ -17,7 +17,7 @@ use super::source::Source;
 /// What one job's build reads. `needed` says which stages the target needs.
 pub(super) fn of(
     source: &Source,
-    scope: &Scope,
+    scope: &Scope<'_>,
     passed: &BTreeMap<String, String>,
     starts: &[Start],
     needed: &[bool],
@@ -111,7 +111,7 @@ impl Variables {
     fn declare(
         &mut self,
         arguments: &[(String, Option<String>)],
-        scope: &Scope,
+        scope: &Scope<'_>,
         passed: &BTreeMap<String, String>,
         escape: char,
     ) {

@@ -13,8 +13,10 @@ use crate::Error;
 const WORKER: &str = "\u{1}worker\u{1}";
 
 /// The arguments of one job, in three readings.
-pub(super) struct Scope {
-    escape: char,
+pub(super) struct Scope<'a> {
+    source: &'a Source,
+    passed: &'a BTreeMap<String, String>,
+    job: &'a Platform,
     /// `$BUILDPLATFORM` is what an Engine that runs the job's platform calls its own.
     names: BTreeMap<String, String>,
     /// `$BUILDPLATFORM` is [`WORKER`].
@@ -23,14 +25,14 @@ pub(super) struct Scope {
     unknown: BTreeMap<String, String>,
 }
 
-impl Scope {
+impl<'a> Scope<'a> {
     /// Platform arguments, then the file's own in order; what the user passed overrides both.
     pub(super) fn new(
         file: &str,
-        source: &Source,
-        job: &Platform,
+        source: &'a Source,
+        job: &'a Platform,
         target: Option<&str>,
-        passed: &BTreeMap<String, String>,
+        passed: &'a BTreeMap<String, String>,
     ) -> Result<Self, Error> {
         let build =
             |worker: [&str; 4]| {
@@ -55,7 +57,9 @@ impl Scope {
         let (os, architecture, variant) =
             (host.os(), host.architecture(), host.variant().unwrap_or_default());
         Ok(Self {
-            escape: source.escape,
+            source,
+            passed,
+            job,
             names: build([&host.to_string(), os, architecture, variant])?,
             platforms: build([WORKER, os, architecture, variant])?,
             unknown: build([WORKER; 4])?,
@@ -64,7 +68,7 @@ impl Scope {
 
     /// Whether an image's name depends on the machine that builds.
     pub(super) fn asks_the_worker(&self, word: &str) -> bool {
-        shell::expand(word, &self.unknown, self.escape).is_ok_and(|name| name.contains(WORKER))
+        shell::expand(word, &self.unknown, self.source.escape).is_ok_and(|name| name.contains(WORKER))
     }
 
     /// A global argument, which a stage sees once it declares it. The inner None: it depends on the machine that builds.
@@ -75,28 +79,77 @@ impl Scope {
 
     /// An image's name with its variables put in.
     pub(super) fn name(&self, word: &str) -> Result<String, String> {
-        shell::expand(word, &self.names, self.escape)
+        shell::expand(word, &self.names, self.source.escape)
+    }
+
+    /// Why the first variable of a word that has no value has none, and how to give it one.
+    pub(super) fn why_empty(&self, word: &str) -> String {
+        let unset = shell::unset(word, &self.names, self.source.escape);
+        match unset.first() {
+            Some(name) => self.why_unset(name),
+            None => "write a value".to_owned(),
+        }
+    }
+
+    /// Why the first variable of a word counts as empty that no `ARG` above the first `FROM` declares. None: each is
+    /// declared.
+    pub(super) fn undeclared(&self, word: &str) -> Option<String> {
+        let mut unset = shell::unset(word, &self.names, self.source.escape).into_iter();
+        let name = unset.find(|name| !self.is_declared(name) && !PREDEFINED.contains(&name.as_str()))?;
+        Some(self.why_unset(&name))
+    }
+
+    fn why_unset(&self, name: &str) -> String {
+        if self.is_declared(name) {
+            return format!("ARG {name} has no value; pass --build-arg {name}=..., or give it a default");
+        }
+        if PREDEFINED.contains(&name) {
+            return format!("{name} is empty for {}; write ${{{name}:-VALUE}}", self.job);
+        }
+        if let Some(local) = self.source.local_arguments.iter().find(|argument| argument.name == name) {
+            return format!(
+                "ARG {name} in line {} is after the first FROM and only counts in its own stage; move it above the \
+                 first FROM",
+                local.line
+            );
+        }
+        if self.passed.contains_key(name) {
+            return format!(
+                "--build-arg {name} is passed, but {name} is not declared; add ARG {name} above the first FROM"
+            );
+        }
+        format!("{name} is not declared; add ARG {name}=VALUE above the first FROM")
+    }
+
+    fn is_declared(&self, name: &str) -> bool {
+        self.source.arguments.iter().any(|argument| argument.name == name)
     }
 
     /// The platform that `--platform=` asks for; None is that of the worker.
     pub(super) fn platform(&self, word: &str) -> Result<Option<Platform>, String> {
-        if shell::expand(word, &self.platforms, self.escape)? == WORKER {
+        if shell::expand(word, &self.platforms, self.source.escape)? == WORKER {
             return Ok(None);
         }
         let text = self.name(word)?;
         if text.is_empty() {
-            return Err(format!("--platform={word} is empty; {}", remedy(word)));
+            return Err(format!("--platform={word} is empty: {}", self.why_empty(word)));
         }
         text.parse().map(Some).map_err(|error: Invalid| error.of("--platform").to_string())
     }
 }
 
-/// How to give a value to the first variable of a word.
-pub(super) fn remedy(word: &str) -> String {
-    let name = word.split_once('$').map(|(_, rest)| rest.trim_start_matches('{')).unwrap_or_default();
-    let name: String = name.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-    if name.is_empty() { "write a value".to_owned() } else { format!("pass --build-arg {name}=...") }
-}
+/// The arguments that BuildKit sets by itself.
+const PREDEFINED: [&str; 9] = [
+    "BUILDPLATFORM",
+    "BUILDOS",
+    "BUILDARCH",
+    "BUILDVARIANT",
+    "TARGETPLATFORM",
+    "TARGETOS",
+    "TARGETARCH",
+    "TARGETVARIANT",
+    "TARGETSTAGE",
+];
 
 fn predefined(
     job: &Platform,
@@ -106,18 +159,20 @@ fn predefined(
     passed: &BTreeMap<String, String>,
 ) -> BTreeMap<String, String> {
     let last = source.stages.last().and_then(|stage| stage.name.as_deref());
-    let pairs = [
-        ("BUILDPLATFORM", worker[0]),
-        ("BUILDOS", worker[1]),
-        ("BUILDARCH", worker[2]),
-        ("BUILDVARIANT", worker[3]),
-        ("TARGETPLATFORM", &job.to_string()),
-        ("TARGETOS", job.os()),
-        ("TARGETARCH", job.architecture()),
-        ("TARGETVARIANT", job.variant().unwrap_or_default()),
-        ("TARGETSTAGE", target.or(last).unwrap_or("default")),
+    let [platform, os, architecture, variant] = worker;
+    let values = [
+        platform,
+        os,
+        architecture,
+        variant,
+        &job.to_string(),
+        job.os(),
+        job.architecture(),
+        job.variant().unwrap_or_default(),
+        target.or(last).unwrap_or("default"),
     ];
+    let pairs = PREDEFINED.into_iter().zip(values);
     let chosen = pairs.map(|(name, value)| (name, passed.get(name).map_or(value, String::as_str)));
-    let set = chosen.into_iter().filter(|(_, value)| !value.is_empty());
+    let set = chosen.filter(|(_, value)| !value.is_empty());
     set.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }

@@ -60,8 +60,15 @@ pub(super) fn expand(
     variables: &BTreeMap<String, String>,
     escape: char,
 ) -> Result<String, String> {
-    let mut reader = Reader { chars: word.chars().peekable(), variables, escape, depth: 0 };
-    reader.until(None, false)
+    Reader::new(word, variables, escape).until(None, false)
+}
+
+/// The variables of a word that are not set and have no default, in order, each once: they count as empty.
+pub(super) fn unset(word: &str, variables: &BTreeMap<String, String>, escape: char) -> Vec<String> {
+    let mut reader = Reader::new(word, variables, escape);
+    // What is wrong with the word is the business of `expand`.
+    reader.until(None, false).ok();
+    reader.unset
 }
 
 struct Reader<'a> {
@@ -69,9 +76,15 @@ struct Reader<'a> {
     variables: &'a BTreeMap<String, String>,
     escape: char,
     depth: usize,
+    /// Variables that were read, are not set and have no default.
+    unset: Vec<String>,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    fn new(word: &'a str, variables: &'a BTreeMap<String, String>, escape: char) -> Self {
+        Self { chars: word.chars().peekable(), variables, escape, depth: 0, unset: Vec::new() }
+    }
+
     /// All up to and without `stop`. With `raw`, escapes stay, for a pattern to be read later.
     fn until(&mut self, stop: Option<char>, raw: bool) -> Result<String, String> {
         let mut out = String::new();
@@ -138,7 +151,7 @@ impl Reader<'_> {
     fn variable(&mut self) -> Result<String, String> {
         if self.chars.next_if_eq(&'{').is_none() {
             let name = self.name();
-            return Ok(if name.is_empty() { "$".to_owned() } else { self.get(&name).unwrap_or_default() });
+            return Ok(if name.is_empty() { "$".to_owned() } else { self.or_empty(&name) });
         }
         self.depth += 1;
         if self.depth > DEPTH {
@@ -163,7 +176,7 @@ impl Reader<'_> {
         }
         let set = value.clone().filter(|value| !(empty_is_unset && value.is_empty()));
         match modifier {
-            Some('}') if !empty_is_unset => Ok(value.unwrap_or_default()),
+            Some('}') if !empty_is_unset => Ok(self.or_empty(name)),
             Some('-') => {
                 let other = self.until(Some('}'), false)?;
                 Ok(set.unwrap_or(other))
@@ -182,13 +195,13 @@ impl Reader<'_> {
             Some(side @ ('#' | '%')) => {
                 let longest = self.chars.next_if_eq(&side).is_some();
                 let pattern = to_regex(&self.until(Some('}'), true)?, true)?;
-                Ok(trim(&value.unwrap_or_default(), &pattern, side == '#', longest))
+                Ok(trim(&self.or_empty(name), &pattern, side == '#', longest))
             }
             Some('/') if !empty_is_unset => {
                 let all = self.chars.next_if_eq(&'/').is_some();
                 let pattern = to_regex(&self.until(Some('/'), true)?, false)?;
                 let other = self.until(Some('}'), true)?;
-                let value = value.unwrap_or_default();
+                let value = self.or_empty(name);
                 let limit = usize::from(!all);
                 Ok(pattern.replacen(&value, limit, regex::NoExpand(&other)).into_owned())
             }
@@ -207,6 +220,14 @@ impl Reader<'_> {
 
     fn get(&self, name: &str) -> Option<String> {
         self.variables.get(name).cloned()
+    }
+
+    fn or_empty(&mut self, name: &str) -> String {
+        let value = self.get(name);
+        if value.is_none() && !self.unset.iter().any(|known| known == name) {
+            self.unset.push(name.to_owned());
+        }
+        value.unwrap_or_default()
     }
 }
 
@@ -286,6 +307,20 @@ mod tests {
         ] {
             let error = run(word).unwrap_err();
             assert!(error.contains(problem), "{word:.20}: {error}");
+        }
+    }
+
+    #[test]
+    fn variables_without_a_value_and_a_default_are_listed() {
+        let variables = [("a".to_owned(), String::new())].into();
+        for (word, want) in [
+            ("$a/$b:${c}-$b", &["b", "c"][..]),
+            ("${b:-x}${b-x}${b:+x}", &[]),
+            ("${b#x}${c/x/y}", &["b", "c"]),
+            ("'$b'\\$c", &[]),
+            ("${b:-$c}", &["c"]),
+        ] {
+            assert_eq!(unset(word, &variables, '\\'), want, "{word}");
         }
     }
 

@@ -8,7 +8,7 @@ use archyard_model::BaseKind;
 use parse_dockerfile::{Flag, Instruction, UnescapedString, parse_iter};
 
 use super::command::{self, Command};
-use super::{directive, mask, mount, shell};
+use super::{directive, mask, mount, problem, shell};
 use crate::Error;
 
 /// What a Dockerfile says.
@@ -18,6 +18,8 @@ pub(super) struct Source {
     pub(super) escape: char,
     /// `ARG`s before the first stage, in order: names, and defaults as written.
     pub(super) arguments: Vec<Argument>,
+    /// `ARG`s of stages, which no `FROM` sees.
+    pub(super) local_arguments: Vec<Argument>,
     pub(super) stages: Vec<Stage>,
 }
 
@@ -69,9 +71,16 @@ pub(super) fn read(name: &str, bytes: &[u8]) -> Result<Source, Error> {
         fail(error.line, format!("a here-document never ends; add a line with just {:?}", error.name))
     })?;
     let file = File::new(name, &text, directives.escape);
-    let mut source = Source { escape: directives.escape, arguments: Vec::new(), stages: Vec::new() };
+    let mut source = Source {
+        escape: directives.escape,
+        arguments: Vec::new(),
+        local_arguments: Vec::new(),
+        stages: Vec::new(),
+    };
     let parse_error = |error: parse_dockerfile::Error| {
-        fail(u32::try_from(error.line()).unwrap_or(u32::MAX).max(1), format!("{error:#}"))
+        let line = u32::try_from(error.line()).unwrap_or(u32::MAX).max(1);
+        let written = text.lines().nth(line as usize - 1).unwrap_or_default();
+        fail(line, problem::explain(&format!("{error:#}"), written))
     };
     for instruction in parse_iter(&masked).map_err(parse_error)? {
         file.take_in(&mut source, instruction.map_err(parse_error)?)?;
@@ -115,22 +124,33 @@ impl<'a> File<'a> {
             }
         }
         match instruction {
-            Instruction::Arg(arg) if source.stages.is_empty() => {
+            Instruction::Arg(arg) => {
                 let line = self.line(arg.arg.span.start + self.shift);
+                let arguments = match source.stages.is_empty() {
+                    true => &mut source.arguments,
+                    false => &mut source.local_arguments,
+                };
                 for word in shell::words(&arg.arguments.value, self.escape) {
                     let (name, default) = match word.split_once('=') {
                         Some((name, default)) => (name, Some(default.to_owned())),
                         None => (word, None),
                     };
-                    source.arguments.push(Argument { line, name: name.to_owned(), default });
+                    arguments.push(Argument { line, name: name.to_owned(), default });
                 }
             }
             Instruction::From(from) => {
                 let platform = flag(&from.options, "platform").map(|value| value.value.to_string());
-                let name =
-                    from.as_.map(|(_, name)| name.value.to_lowercase()).filter(|name| !name.is_empty());
                 let image = self.shifted(&from.image);
                 let line = self.line(from.from.span.start + self.shift);
+                if let Some(unknown) = from.options.iter().find(|flag| flag.name.value != "platform") {
+                    let name = &unknown.name.value;
+                    let problem = format!("FROM has no flag --{name}; did you mean --platform=?");
+                    return Err(Error::Dockerfile { name: self.name.to_owned(), line, problem });
+                }
+                let name = match from.as_ {
+                    Some((_, name)) => Some(self.stage_name(line, &name.value)?),
+                    None => None,
+                };
                 source.stages.push(Stage {
                     line,
                     name,
@@ -175,6 +195,23 @@ impl<'a> File<'a> {
         if let Some(stage) = source.stages.last_mut() {
             stage.sources.push((kind, token));
         }
+    }
+
+    /// As BuildKit reads it: in lower case, and without variables.
+    fn stage_name(&self, line: u32, written: &str) -> Result<String, Error> {
+        let name = written.to_lowercase();
+        let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_' | '.');
+        if name.starts_with(|c: char| c.is_ascii_lowercase()) && name.chars().all(fits) {
+            return Ok(name);
+        }
+        let problem = match written.contains('$') {
+            true => "variables are not expanded in a stage's name; write the name itself, as in AS build",
+            false => {
+                "a stage's name begins with a letter and has only letters, digits, '-', '_' and '.', as in AS build"
+            }
+        };
+        let problem = format!("AS {written}: {problem}");
+        Err(Error::Dockerfile { name: self.name.to_owned(), line, problem })
     }
 
     /// The image or stage that a mount is from.

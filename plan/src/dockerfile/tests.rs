@@ -107,7 +107,7 @@ fn only_what_the_target_needs() {
 
 #[test]
 fn images_beside_from() {
-    let text = "FROM scratch AS s\nCOPY --from=nginx:1 /a /b\nCOPY --chown=1:1 --from=\"x/y\" --link a b\n\
+    let text = "FROM scratch AS s\nFROM scratch\nCOPY --from=nginx:1 /a /b\nCOPY --chown=1:1 --from=\"x/y\" --link a b\n\
                 COPY --from=s c d\nCOPY --from=scratch e f\nADD --from=no g h\n\
                 RUN --mount=type=bind,from=golang,target=/go --mount=type=cache,target=/c \\\n  \
                 --mount=from=s,target=/s --mount=type=bind,source=golang,\\\n# from=no\nfrom=rust:1 make\n\
@@ -115,10 +115,10 @@ fn images_beside_from() {
     assert_eq!(
         one(text),
         [
-            "2 CopyFrom nginx:1=nginx:1@linux/amd64",
-            "3 CopyFrom x/y=docker.io/x/y:latest@linux/amd64",
-            "7 MountFrom golang=golang:latest@linux/amd64",
-            "10 MountFrom rust:1=rust:1@linux/amd64",
+            "3 CopyFrom nginx:1=nginx:1@linux/amd64",
+            "4 CopyFrom x/y=docker.io/x/y:latest@linux/amd64",
+            "8 MountFrom golang=golang:latest@linux/amd64",
+            "11 MountFrom rust:1=rust:1@linux/amd64",
         ]
     );
 }
@@ -174,7 +174,7 @@ fn platforms_of_stages() {
 #[test]
 fn what_parsers_stumble_over() {
     for (text, want) in [
-        ("\u{feff}from a as B\ncopy --from=b / /\n", "1 From a=a:latest@linux/amd64"),
+        ("\u{feff}from a as B\nfrom scratch\ncopy --from=b / /\n", "1 From a=a:latest@linux/amd64"),
         ("# escape=`\nFROM `\n  a\nRUN x \\\n", "3 From a=a:latest@linux/amd64"),
         ("FROM a\nRUN cat <<EOF >f\nFROM b\nEOF\nRUN true\n", "1 From a=a:latest@linux/amd64"),
         ("FROM a\nCOPY <<one <<two /d/\nFROM b\none\nFROM c\ntwo\n", "1 From a=a:latest@linux/amd64"),
@@ -194,19 +194,61 @@ fn what_parsers_stumble_over() {
 fn errors_name_the_line_and_the_remedy() {
     for (text, want) in [
         ("", "Dockerfile:1: expected at least one FROM"),
-        ("FROM a\nFORM b\n", "Dockerfile:2: unknown instruction"),
-        ("RUN x\nFROM a\n", "Dockerfile:1: expected FROM"),
+        ("FROM a\nFORM b\n", "Dockerfile:2: unknown instruction 'FORM': did you mean FROM?"),
+        ("RUN x\nFROM a\n", "Dockerfile:1: expected FROM: only ARG may stand above the first FROM"),
+        ("FROM a b\n", "Dockerfile:1: expected AS: write FROM IMAGE, or FROM IMAGE AS NAME"),
+        ("FROM --platfrom=x a\n", "Dockerfile:1: FROM has no flag --platfrom; did you mean --platform=?"),
+        (
+            "FROM a AS build\nFROM a\nCOPY --from=Biuld / /\n",
+            "Dockerfile:3: from=Biuld: no stage has this name (did you mean build?), and as image \"Biuld\": ",
+        ),
         (
             "\nFROM ${BASE}\n",
-            "Dockerfile:2: base name (${BASE}) should not be blank; pass --build-arg BASE=...",
+            "Dockerfile:2: FROM ${BASE} names no image: BASE is not declared; add ARG BASE=VALUE above the first FROM",
         ),
-        ("FROM a:$V\n", "Dockerfile:1: a:$V is image \"a:\": "),
+        (
+            "ARG BASE\nFROM ${BASE}\n",
+            "Dockerfile:2: FROM ${BASE} names no image: ARG BASE has no value; pass --build-arg BASE=...",
+        ),
+        (
+            "FROM a:$V\n",
+            "Dockerfile:1: FROM a:$V reads \"a:\", which names no image: V is not declared; add ARG V=VALUE above",
+        ),
+        (
+            "FROM a\nARG V=1\nRUN x\nFROM b:${V}\n",
+            "Dockerfile:4: FROM b:${V} reads \"b:\", which names no image: ARG V in line 2 is after the first FROM and \
+             only counts in its own stage; move it above the first FROM",
+        ),
+        ("ARG V\nFROM a:$V\n", "Dockerfile:2: a:$V is image \"a:\": "),
+        (
+            "FROM $TARGETVARIANT\n",
+            "Dockerfile:1: FROM $TARGETVARIANT names no image: TARGETVARIANT is empty for linux/amd64",
+        ),
+        ("FROM a AS ${N}\n", "Dockerfile:1: AS ${N}: variables are not expanded in a stage's name"),
+        ("FROM a AS 1st\n", "Dockerfile:1: AS 1st: a stage's name begins with a letter"),
+        ("FROM a AS a/b\n", "Dockerfile:1: AS a/b: a stage's name begins with a letter"),
+        (
+            "FROM a\nCOPY --from=-1 / /\n",
+            "Dockerfile:2: --from=-1: there is no such stage; stages count from 0",
+        ),
+        (
+            "FROM a\nCOPY --from=99999999999999999999999 / /\n",
+            "Dockerfile:2: --from=99999999999999999999999: there is no such stage",
+        ),
+        ("FROM a AS b\nCOPY --from=b / /\n", "Dockerfile:1: stage \"b\" needs itself"),
+        ("FROM a\nCOPY --from=0 / /\n", "Dockerfile:1: stage \"0\" needs itself"),
         ("FROM A/b\n", "Dockerfile:1: image \"A/b\": "),
         ("ARG X=${\nFROM a\n", "Dockerfile:1: ARG X: "),
         ("FROM a\nRUN <<E\n", "Dockerfile:2: a here-document never ends; add a line with just \"E\""),
         ("FROM --platform=linux/amd46 a\n", "Dockerfile:1: --platform \"linux/amd46\": "),
-        ("FROM --platform=$P a\n", "Dockerfile:1: --platform=$P is empty; pass --build-arg P=..."),
-        ("FROM a\nCOPY --from=9 / /\n", "Dockerfile:2: --from=9: there is no such stage; the last is 0"),
+        (
+            "FROM --platform=$P a\n",
+            "Dockerfile:1: --platform=$P is empty: P is not declared; add ARG P=VALUE above the first FROM",
+        ),
+        (
+            "FROM a\nCOPY --from=9 / /\n",
+            "Dockerfile:2: --from=9: there is no such stage; stages count from 0, and the last is 0",
+        ),
         ("FROM a\nCOPY --from=$X / /\n", "Dockerfile:2: --from=$X: variables are not expanded here; "),
         (
             "FROM a\nRUN --mount=from=$X x\n",
@@ -219,6 +261,29 @@ fn errors_name_the_line_and_the_remedy() {
     }
     let error = ask(KUBO, &["linux/amd64"], Some("bulider"), &[]).unwrap_err().to_string();
     assert_eq!(error, "--target \"bulider\": the Dockerfile has no such stage; it has builder, utilities");
+}
+
+#[test]
+fn a_passed_argument_that_is_not_declared_is_named() {
+    let error = ask("FROM a:$V\n", &["linux/amd64"], None, &[("V", "1")]).unwrap_err().to_string();
+    let want = "Dockerfile:1: FROM a:$V reads \"a:\", which names no image: --build-arg V is passed, but V is not declared; \
+                add ARG V above the first FROM";
+    assert_eq!(error, want);
+}
+
+#[test]
+fn an_undeclared_argument_that_leaves_a_name_is_a_warning() {
+    let found = ask("FROM a$V\nARG V=1\nFROM b$V\n", &["linux/amd64", "linux/386"], None, &[]).unwrap();
+    assert_eq!(
+        found.warnings,
+        [
+            "Dockerfile:3: FROM b$V: a variable is empty: ARG V in line 2 is after the first FROM and only counts in its own \
+             stage; move it above the first FROM"
+        ]
+    );
+    for text in ["ARG V\nFROM a$V\n", "FROM a${V:-}\n", "FROM a$TARGETVARIANT\n", "FROM 'a'\n"] {
+        assert_eq!(ask(text, &["linux/amd64"], None, &[]).unwrap().warnings, [""; 0], "{text}");
+    }
 }
 
 /// Whoever writes a Dockerfile must not be able to keep a scheduler busy with it.

@@ -5,6 +5,12 @@ use std::collections::BTreeSet;
 use archyard_model::{Invalid, Platform, limits};
 
 use super::at_most;
+use crate::{Host, PlanRequest};
+
+/// Stands for `--platform` where that is not given, as with docker.
+const ENVIRONMENT: &str = "DOCKER_DEFAULT_PLATFORM";
+/// This machine's platform, as buildx calls it.
+const LOCAL: &str = "local";
 
 /// What a build is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,21 +23,17 @@ pub(crate) struct Platforms {
     pub(crate) cross: BTreeSet<u16>,
 }
 
-/// Reads the three flags; `default` is built for where none is required.
-pub(crate) fn platforms(
-    required: &[String],
-    trial: &[String],
-    cross: &[String],
-    default: &[Platform],
-) -> Result<Platforms, Invalid> {
-    if required.is_empty() && default.is_empty() {
-        return Err(Invalid::new("--platform", "", "name at least one, as in linux/amd64,linux/arm64"));
-    }
-    let mut all = list("--platform", required)?;
-    if required.is_empty() {
-        all.extend_from_slice(default);
-    }
-    let tried = list("--trial", trial)?;
+/// Reads the three flags. Where nothing is required, the environment's default is built for, else this machine's
+/// platform.
+pub(crate) fn platforms(request: &PlanRequest, host: &Host<'_>) -> Result<Platforms, Invalid> {
+    let list = |flag, given: &[String]| list(flag, given, host.platforms);
+    let environment = || (host.env)(ENVIRONMENT).filter(|text| !text.is_empty());
+    let all = match (request.platforms.as_slice(), environment()) {
+        ([], Some(default)) => list(ENVIRONMENT, &[default])?,
+        ([], None) => list("--platform", &[LOCAL.to_owned()])?,
+        (given, _) => list("--platform", given)?,
+    };
+    let tried = list("--trial", &request.trial)?;
     if all.iter().all(|platform| tried.contains(platform)) {
         let problem =
             "every platform is on trial, and nothing would be published; require one with --platform";
@@ -41,24 +43,39 @@ pub(crate) fn platforms(
         let problem = "it is required already; name it in one of --platform and --trial";
         return Err(Invalid::new("--trial", both, problem));
     }
-    let first = all.len();
+    let (first, mut all) = (all.len(), all);
     all.extend(tried);
     at_most("--platform", all.len(), limits::PLAN_PLATFORMS)?;
     let trial = (first..all.len()).filter_map(|at| u16::try_from(at).ok()).collect();
-    let cross = positions(&list("--cross", cross)?, &all)?;
+    let cross = positions(&list("--cross", &request.cross)?, &all)?;
     Ok(Platforms { all, trial, cross })
 }
 
-/// Each once; a value may hold several, with commas.
-fn list(flag: &str, given: &[String]) -> Result<Vec<Platform>, Invalid> {
+/// Each once, as with docker, however often and in whatever spelling it is named; a value may hold several, with commas.
+fn list(flag: &str, given: &[String], own: &[Platform]) -> Result<Vec<Platform>, Invalid> {
     let mut platforms: Vec<Platform> = Vec::new();
     for text in given.iter().flat_map(|list| list.split(',')).map(str::trim) {
-        let platform: Platform = text.parse().map_err(|error: Invalid| error.of(flag))?;
-        if platforms.contains(&platform) {
-            let problem = format!("{platform} is asked for twice; name each platform once");
-            return Err(Invalid::new(flag, text, problem));
+        if text.contains(char::is_whitespace) {
+            return Err(Invalid::new(
+                flag,
+                text,
+                "put commas between platforms, as in linux/amd64,linux/arm64",
+            ));
         }
-        platforms.push(platform);
+        let named = match text.eq_ignore_ascii_case(LOCAL) {
+            true if own.is_empty() => {
+                let problem =
+                    "this machine is none that images are built for; name a platform, as in linux/amd64";
+                return Err(Invalid::new(flag, text, problem));
+            }
+            true => own.to_vec(),
+            false => vec![text.parse().map_err(|error: Invalid| error.of(flag))?],
+        };
+        for platform in named {
+            if !platforms.contains(&platform) {
+                platforms.push(platform);
+            }
+        }
     }
     Ok(platforms)
 }
@@ -83,9 +100,33 @@ mod tests {
     use super::super::tests::strings;
     use super::*;
 
+    fn on(
+        environment: &str,
+        own: &[Platform],
+        required: &[&str],
+        trial: &[&str],
+        cross: &[&str],
+    ) -> Result<Platforms, Invalid> {
+        let host = Host {
+            directory: "/".as_ref(),
+            cache: None,
+            platforms: own,
+            proxies: &[],
+            env: &|name| (name == ENVIRONMENT).then(|| environment.to_owned()),
+            has_credentials: &|_| false,
+            stdin: &|| Ok(Vec::new()),
+        };
+        let request = PlanRequest {
+            platforms: strings(required),
+            trial: strings(trial),
+            cross: strings(cross),
+            ..PlanRequest::new(".")
+        };
+        platforms(&request, &host)
+    }
+
     fn ask(required: &[&str], trial: &[&str], cross: &[&str]) -> Result<Platforms, Invalid> {
-        let default = [Platform::new("linux", "amd64", "").unwrap()];
-        platforms(&strings(required), &strings(trial), &strings(cross), &default)
+        on("", &[Platform::new("linux", "amd64", "").unwrap()], required, trial, cross)
     }
 
     #[test]
@@ -94,8 +135,8 @@ mod tests {
         assert_eq!(names(&found.all), "linux/amd64,linux/arm64,linux/arm/v7");
         assert_eq!(names(&ask(&[], &[], &[]).unwrap().all), "linux/amd64");
         for (given, remedy) in [
-            (&["linux/arm64", "linux/arm64/v8"][..], "\"linux/arm64/v8\": linux/arm64 is asked for twice"),
-            (&["linux/amd46"], "did you mean linux/amd64"),
+            (&["linux/amd46"][..], "did you mean linux/amd64"),
+            (&["linux/amd64 linux/arm64"], "put commas between platforms"),
             (&["linux/amd64,"], "expected OS/ARCHITECTURE"),
             (&[""], "expected OS/ARCHITECTURE"),
         ] {
@@ -104,7 +145,43 @@ mod tests {
             let error = ask(&["linux/386"], given, &[]).unwrap_err().to_string();
             assert!(error.starts_with("--trial ") && error.contains(remedy), "{error}");
         }
-        assert_eq!(platforms(&[], &[], &[], &[]).unwrap_err().field, "--platform");
+    }
+
+    #[test]
+    fn one_that_is_named_twice_counts_once() {
+        let found = ask(
+            &["linux/arm64,linux/386", "linux/arm64/v8", "aarch64"],
+            &["s390x,s390x"],
+            &["386,linux/386"],
+        );
+        let found = found.unwrap();
+        assert_eq!(names(&found.all), "linux/arm64,linux/386,linux/s390x");
+        assert_eq!((found.trial, found.cross), ([2].into(), [1].into()));
+    }
+
+    #[test]
+    fn local_is_this_machine() {
+        assert_eq!(
+            names(&ask(&["local,linux/arm64", "linux/amd64"], &[], &[]).unwrap().all),
+            "linux/amd64,linux/arm64"
+        );
+        assert_eq!(ask(&["linux/386"], &["LOCAL"], &["local"]).unwrap().trial, [1].into());
+        for (required, want) in [(&[][..], "--platform \"local\": "), (&["Local"], "--platform \"Local\": ")]
+        {
+            let error = on("", &[], required, &[], &[]).unwrap_err().to_string();
+            assert!(error.starts_with(want) && error.contains("name a platform"), "{error}");
+        }
+        assert_eq!(names(&on("", &[], &["linux/386"], &[], &[]).unwrap().all), "linux/386");
+    }
+
+    #[test]
+    fn the_environment_has_a_default() {
+        let own = [Platform::new("linux", "amd64", "").unwrap()];
+        let ask = |required: &[&str]| on("linux/arm64/v8,local", &own, required, &[], &[]);
+        assert_eq!(names(&ask(&[]).unwrap().all), "linux/arm64,linux/amd64");
+        assert_eq!(names(&ask(&["linux/386"]).unwrap().all), "linux/386");
+        let error = on("linux/amd46", &own, &[], &[], &[]).unwrap_err().to_string();
+        assert!(error.starts_with("DOCKER_DEFAULT_PLATFORM \"linux/amd46\": "), "{error}");
     }
 
     #[test]
@@ -130,12 +207,6 @@ mod tests {
             (&["linux/386"], &["linux/386"], &[], "--trial \"linux/386\": every platform is on trial"),
             (&[], &["linux/amd64"], &[], "--trial \"linux/amd64\": every platform is on trial"),
             (&["linux/386"], &[], &["linux/arm64"], "--cross \"linux/arm64\": the build has linux/386; name"),
-            (
-                &["linux/386"],
-                &[],
-                &["linux/386,linux/386"],
-                "--cross \"linux/386\": linux/386 is asked for twice",
-            ),
             (&["linux/386"], &[], &["arm46"], "--cross \"arm46\": expected OS/ARCHITECTURE"),
         ] {
             let error = ask(required, trial, cross).unwrap_err().to_string();

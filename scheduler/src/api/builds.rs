@@ -7,7 +7,7 @@ use archyard_model::convert::{
     build_state_to_proto, context_from_proto, plan_from_proto, record_to_proto, time_from_proto,
     time_to_proto,
 };
-use archyard_model::{BuildId, Invalid, Plan, Pool, Principal, RequestId, limits};
+use archyard_model::{BuildId, Invalid, Plan, Pool, Principal, RequestId, limits, proxy};
 use archyard_proto::v1 as proto;
 use prost::Message as _;
 use proto::build_service_server::BuildService;
@@ -50,7 +50,8 @@ impl BuildService for Shared {
         request: Request<proto::GetBuildRequest>,
     ) -> Result<Response<proto::GetBuildResponse>, Status> {
         let id = build_id(&request.get_ref().build_id)?;
-        let build = self.record(id).await?.ok_or_else(|| self.no_build(id))?;
+        let mut build = self.record(id).await?.ok_or_else(|| self.no_build(id))?;
+        mask_proxies(&mut build);
         let artifacts = Arc::clone(&self.artifacts);
         let artifacts_kept = self.blocking(move || Ok::<_, Status>(artifacts.keeps(id))).await?;
         let ended = time_from_proto("ended_at", build.ended_at).ok().filter(|_| artifacts_kept);
@@ -160,6 +161,14 @@ impl BuildService for Shared {
     ) -> Result<Response<proto::SubmitBuildResponse>, Status> {
         let principal = caller(&request)?;
         carry::promote(self, principal, request.into_inner()).await
+    }
+}
+
+/// A record is for everybody who may look at the build; a proxy's password is for the workers alone.
+fn mask_proxies(record: &mut proto::BuildRecord) {
+    let arguments = record.plan.iter_mut().flat_map(|plan| &mut plan.build_args);
+    for (_, value) in arguments.filter(|(name, _)| proxy::is_argument(name)) {
+        *value = proxy::masked(value).into_owned();
     }
 }
 

@@ -173,6 +173,12 @@ impl Build {
         self.published || (!self.plan.output.publishes() && self.is_built())
     }
 
+    /// How it ends once it is delivered. One that left every tag to newer builds is superseded.
+    pub fn good_end(&self) -> BuildState {
+        let left_all = !self.tags.is_empty() && self.tags.iter().all(|tag| !tag.moved);
+        if left_all { BuildState::Superseded } else { BuildState::Succeeded }
+    }
+
     /// Its place in the order in which builds may move tags.
     pub fn place(&self) -> Place {
         Place { tags: self.tag_sequence, accepted: self.sequence }

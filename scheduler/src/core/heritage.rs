@@ -89,7 +89,7 @@ impl Heritage {
         let left = record.jobs.iter().any(|job| job.state != JobState::Succeeded);
         match state {
             BuildState::Failed | BuildState::Canceled => {}
-            BuildState::Succeeded if left => {}
+            BuildState::Succeeded | BuildState::Superseded if left => {}
             BuildState::Succeeded | BuildState::Superseded => {
                 return Err(Unfit::NothingLeft { build, state });
             }
@@ -98,7 +98,7 @@ impl Heritage {
             }
         }
         let jobs = (0..).zip(&record.jobs).filter(|(_, job)| keeps(job));
-        let published = (state == BuildState::Succeeded && record.plan.output.publishes())
+        let published = (state.is_success() && record.plan.output.publishes())
             .then(|| record.index.map(|index| Published { index, tags: record.tags.clone() }))
             .flatten();
         Ok(Self {

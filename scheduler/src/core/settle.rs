@@ -45,7 +45,7 @@ fn take(state: &State, build: &Build, step: Step) -> Vec<Fact> {
         Step::AwaitContext => vec![Fact::ContextAwaited { build: id }],
         Step::AskLock => vec![Fact::LockAsked { build: id, again: false }],
         Step::Succeed => {
-            vec![Fact::BuildEnded { build: id, state: BuildState::Succeeded, failure: None }]
+            vec![Fact::BuildEnded { build: id, state: build.good_end(), failure: None }]
         }
         Step::BeginPublish => vec![Fact::PublishStarted { build: id }],
         Step::AskPublish => {
@@ -91,7 +91,7 @@ fn end(build: &Build) -> Vec<Fact> {
         }
     }
     // Who stopped the trials of a build that has all it was asked for did not make it fail.
-    let failure = ending.failure.clone().filter(|_| ending.state != BuildState::Succeeded);
+    let failure = ending.failure.clone().filter(|_| !ending.state.is_success());
     facts.push(Fact::BuildEnded { build: build.id, state: ending.state, failure });
     facts
 }
@@ -172,7 +172,7 @@ fn give_up(state: &State, id: BuildId, failure: Failure) -> Vec<Fact> {
     let mut facts: Vec<Fact> = queued
         .map(|(job, _)| Fact::JobEnded { job, verdict: Verdict::Failed, failure: Some(failure.clone()) })
         .collect();
-    facts.push(Fact::BuildEnding { build: id, state: BuildState::Succeeded, failure: Some(failure) });
+    facts.push(Fact::BuildEnding { build: id, state: build.good_end(), failure: Some(failure) });
     facts
 }
 

@@ -6,6 +6,10 @@ use serde::de::DeserializeOwned;
 
 use crate::registry::{Error, Registry};
 
+/// Media types of an index, OCI's and Docker's.
+const INDEXES: [&str; 2] =
+    ["application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json"];
+
 /// An image as its registry has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Offer {
@@ -28,6 +32,8 @@ struct Document {
 
 #[derive(Debug, Deserialize)]
 struct Entry {
+    #[serde(rename = "mediaType", default)]
+    media_type: String,
     #[serde(default)]
     digest: String,
     platform: Option<Words>,
@@ -75,12 +81,15 @@ pub(super) async fn of(registry: &Registry, image: &Reference) -> Result<Offer, 
     let mut document = document(image, &manifest.bytes)?;
     if let Some(entries) = document.manifests.take() {
         let (mut platforms, mut images) = (Vec::new(), Vec::new());
-        for entry in &entries {
+        for entry in entries.iter().filter(|entry| !entry.is_index()) {
             let Some(platform) = entry.platform.as_ref().and_then(Words::platform) else { continue };
             if !platforms.contains(&platform) {
                 platforms.push(platform.clone());
             }
             images.push((platform, entry.digest.clone()));
+        }
+        if let Some(problem) = useless(image, &entries) {
+            return Err(Error::refused(image, problem));
         }
         return Ok(Offer { digest: manifest.digest, platforms, images, lone: false });
     }
@@ -88,6 +97,31 @@ pub(super) async fn of(registry: &Registry, image: &Reference) -> Result<Offer, 
     let platforms: Vec<Platform> = words.platform().into_iter().collect();
     let images = platforms.iter().map(|platform| (platform.clone(), manifest.digest.to_string())).collect();
     Ok(Offer { digest: manifest.digest, platforms, images, lone: true })
+}
+
+/// What is wrong with an index that offers no image to anybody.
+fn useless(image: &Reference, entries: &[Entry]) -> Option<String> {
+    if entries.is_empty() {
+        return Some("it is an empty index; push an image to it, or name another".to_owned());
+    }
+    if entries.iter().any(|entry| !entry.is_index() && entry.platform.is_some()) {
+        return None;
+    }
+    Some(match entries.iter().find(|entry| entry.is_index()) {
+        Some(nested) => format!(
+            "it is an index that holds only other indexes; name one of those, as in {}@{}",
+            image.name(),
+            nested.digest
+        ),
+        None => "its index does not say which platforms its images are for; push it again with platforms"
+            .to_owned(),
+    })
+}
+
+impl Entry {
+    fn is_index(&self) -> bool {
+        INDEXES.contains(&self.media_type.as_str())
+    }
 }
 
 /// What an image's config leaves to those that start from it: its `ONBUILD` instructions.

@@ -36,6 +36,33 @@ async fn an_index_is_locked_with_what_it_offers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_index_without_images_is_refused_with_its_line() {
+    let (registry, repository) = (registry(), unique("useless"));
+    let inner = oci::push_index(&registry, &repository, "inner", &[image("linux/amd64")]).unwrap();
+    let index = |manifests: serde_json::Value| {
+        serde_json::json!({ "schemaVersion": 2, "mediaType": oci::INDEX, "manifests": manifests }).to_string()
+    };
+    let size = oci::get_manifest(&registry, &repository, &inner).unwrap().json.to_string().len();
+    let nested = serde_json::json!([{ "mediaType": oci::INDEX, "digest": inner, "size": size }]);
+    for (tag, manifests, want) in [
+        ("empty", serde_json::json!([]), "it is an empty index; push an image to it, or name another"),
+        (
+            "nested",
+            nested,
+            &*format!("only other indexes; name one of those, as in {registry}/{repository}@{inner}"),
+        ),
+    ] {
+        oci::put_manifest(&registry, &repository, tag, oci::INDEX, index(manifests).as_bytes()).unwrap();
+        let name = format!("{registry}/{repository}:{tag}");
+        let failure = lock(&plan(&name, &["linux/amd64"])).await.unwrap_err();
+        assert_eq!((failure.class, failure.code.as_str()), (FailureClass::User, "base_unusable"));
+        for part in ["Dockerfile:2", &name, want] {
+            assert!(failure.message.contains(part), "{part} is not in {failure}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_base_without_the_platform_fails_in_seconds() {
     let (registry, repository) = (registry(), unique("partial"));
     oci::push_index(&registry, &repository, "1", &[image("linux/amd64"), image("linux/arm64")]).unwrap();

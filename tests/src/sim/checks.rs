@@ -77,7 +77,7 @@ impl Checks {
             assert!(told, "seed {seed}: I9: an attempt of {id} ended without a reason");
         }
         let record = &ended.record;
-        let blameless = record.state != BuildState::Succeeded || record.failure.is_none();
+        let blameless = !record.state.is_success() || record.failure.is_none();
         assert!(blameless, "seed {seed}: {id} succeeded and says why it failed");
         let blamed = record.failure.as_ref().filter(|failure| failure.class != FailureClass::Canceled);
         for at in &record.plan.trial {
@@ -170,7 +170,7 @@ impl Checks {
         assert!(!build.state.is_terminal(), "seed {seed}: I1: {id} ends twice");
         let over = build.jobs.iter().all(|job| job.state.is_terminal() && job.current().is_none());
         assert!(over, "seed {seed}: I1: {id} ends while a job goes on");
-        if state == BuildState::Succeeded {
+        if state.is_success() {
             assert!(build.is_built(), "seed {seed}: {id} succeeds without all of its jobs");
             let whole = build.published
                 || (build.publishing && build.index.is_some() && build.open_tags().next().is_none());
@@ -289,13 +289,13 @@ impl World {
             let record = &ended.unwrap_or_else(|| panic!("seed {}: I1: {id} never ended", self.seed)).record;
             self.report.builds += 1;
             match record.state {
-                BuildState::Succeeded => self.report.succeeded += 1,
+                BuildState::Succeeded | BuildState::Superseded => self.report.succeeded += 1,
                 BuildState::Failed => self.report.failed += 1,
                 _ => self.report.canceled += 1,
             }
             let trials = record.plan.trial.iter().map(|at| &record.jobs[usize::from(*at)]);
             let failed = trials.filter(|job| job.state == JobState::Failed).count();
-            self.report.failed_trials += usize::from(record.state == BuildState::Succeeded && failed > 0);
+            self.report.failed_trials += usize::from(record.state.is_success() && failed > 0);
             if self.checks.published.contains(&id) {
                 continue;
             }

@@ -95,7 +95,7 @@ impl World {
         if origin.kind == OriginKind::Promotion {
             let all = record.jobs.iter().all(|job| job.carried);
             assert!(all && record.plan.trial.is_empty(), "seed {}: a promotion builds", self.seed);
-            let same = record.index == other.index || record.state != BuildState::Succeeded;
+            let same = record.index == other.index || !record.state.is_success();
             assert!(same, "seed {}: {} is another index than the candidate's", self.seed, record.id);
         }
     }

@@ -55,10 +55,10 @@ fn a_rerun_of_an_older_build_leaves_the_newer_ones_tag_alone() {
     farm.kill_scheduler();
     farm.start_scheduler();
     farm.wait_for_workers();
-    farm.run(&["rerun", "--failed", &old]).expect(0);
+    farm.run(&["rerun", "--failed", &old]).expect(4).says(&["NOT MOVED", &newer]);
     assert_eq!(index(&farm, &marker, "1"), moved, "the tag went back");
     let record = farm.show(&farm.newest_build().unwrap());
-    assert_eq!((&record["state"], &record["tags"][0]["moved"]), (&"succeeded".into(), &false.into()));
+    assert_eq!((&record["state"], &record["tags"][0]["moved"]), (&"superseded".into(), &false.into()));
     assert!(record["tags"][0]["detail"].as_str().unwrap().contains(&newer), "{record:#}");
     let published = record["index"]["digest"].as_str().unwrap();
     assert!(

@@ -106,7 +106,7 @@ pub(super) fn cancel(
         message = format!("{message}: {reason}");
     }
     let failure = Failure::new(FailureClass::Canceled, "canceled", message);
-    let end = if build.is_delivered() { BuildState::Succeeded } else { BuildState::Canceled };
+    let end = if build.is_delivered() { build.good_end() } else { BuildState::Canceled };
     Ok(vec![
         Fact::CancelRequested { build: id, principal, reason },
         Fact::BuildEnding { build: id, state: end, failure: Some(failure) },

@@ -53,7 +53,7 @@ pub(super) fn done(state: &State, id: BuildId) -> Result<Vec<Fact>, Refusal> {
         return refuse(build, "a tag of it was not reported as moved");
     }
     if build.jobs.iter().all(|job| job.state.is_terminal()) {
-        return Ok(vec![Fact::BuildEnded { build: id, state: BuildState::Succeeded, failure: None }]);
+        return Ok(vec![Fact::BuildEnded { build: id, state: build.good_end(), failure: None }]);
     }
     Ok(vec![Fact::BuildPublished { build: id }])
 }

@@ -123,7 +123,7 @@ fn a_rerun_of_an_older_build_leaves_alone_what_a_newer_one_moved() {
     assert!(farm.give(Input::TagMoved { build, tag: tag() }).is_err());
     farm.give(Input::PublishDone { build }).unwrap();
     let record = farm.get(build).record();
-    assert_eq!((record.state, record.tags[0].moved), (BuildState::Succeeded, false));
+    assert_eq!((record.state, record.tags[0].moved), (BuildState::Superseded, false));
     assert!(record.tags[0].detail.contains(&newer.to_string()), "{:?}", record.tags);
 }
 

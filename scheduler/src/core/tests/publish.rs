@@ -56,7 +56,7 @@ fn an_older_build_that_finishes_late_leaves_the_tag_alone() {
     assert!(farm.give(Input::TagMoved { build: old, tag: tag() }).is_err());
     farm.give(Input::PublishDone { build: old }).unwrap();
     let record = farm.get(old).record();
-    assert_eq!(record.state, BuildState::Succeeded);
+    assert_eq!(record.state, BuildState::Superseded);
     assert!(!record.tags[0].moved && record.tags[0].detail.contains(&new.to_string()), "{:?}", record.tags);
     assert_eq!(farm.state.ledger.newer(&tag(), farm.get(old).place()), Some(new), "a rerun would not know");
 }
