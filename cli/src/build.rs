@@ -13,6 +13,7 @@ pub(crate) mod follow;
 pub(crate) mod interrupt;
 pub(crate) mod log;
 pub(crate) mod prepare;
+mod queue;
 pub(crate) mod results;
 pub(crate) mod retry;
 pub(crate) mod session;

@@ -16,6 +16,7 @@ mod logs;
 mod routes;
 mod shared;
 mod spool;
+mod standing;
 mod status;
 mod stream;
 mod watch;
