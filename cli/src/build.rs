@@ -14,6 +14,7 @@ pub(crate) mod follow;
 pub(crate) mod interrupt;
 pub(crate) mod log;
 pub(crate) mod prepare;
+mod queue;
 pub(crate) mod rest;
 pub(crate) mod results;
 pub(crate) mod retry;

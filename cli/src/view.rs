@@ -6,6 +6,7 @@
 mod image;
 mod kept;
 mod left;
+mod queue;
 
 use std::collections::BTreeMap;
 
@@ -22,12 +23,19 @@ pub(crate) use image::Image;
 pub(crate) use image::{ForeignFile, Inspection};
 pub(crate) use kept::{Pruned, Usage, kept_class};
 pub(crate) use left::Left;
+#[cfg(test)]
+pub(crate) use queue::Ahead;
+pub(crate) use queue::Queue;
 
 /// A line of `ps --json`.
 #[derive(Debug, Serialize)]
 pub(crate) struct Summary {
     pub(crate) id: String,
     pub(crate) state: String,
+    /// What it waits for.
+    pub(crate) waiting_reason: Option<String>,
+    /// Where it is in its queue: of its platforms, the one that is next.
+    pub(crate) queue: Option<Queue>,
     pub(crate) project: String,
     pub(crate) principal: String,
     pub(crate) platforms: Vec<String>,
@@ -84,6 +92,8 @@ pub(crate) struct Job {
     pub(crate) carried: bool,
     pub(crate) state: String,
     pub(crate) waiting_reason: Option<String>,
+    /// Where it is in its queue, while it waits for a free slot.
+    pub(crate) queue: Option<Queue>,
     pub(crate) attempts: Vec<Attempt>,
     pub(crate) result: Option<Image>,
     pub(crate) failure: Option<Failure>,
@@ -177,6 +187,8 @@ impl From<proto::BuildSummary> for Summary {
         let trial = message.trial.iter().filter_map(|at| usize::try_from(*at).ok());
         Self {
             state: build_state(message.state()),
+            waiting_reason: some(message.waiting_reason),
+            queue: message.queue.map(Into::into),
             id: message.build_id,
             project: message.project,
             principal: message.principal,
@@ -243,6 +255,7 @@ impl Job {
             carried: message.carried,
             platform: message.platform.as_ref().map(platform).unwrap_or_default(),
             waiting_reason: some(message.waiting_reason),
+            queue: message.queue.map(Into::into),
             attempts: message.attempts.into_iter().map(Into::into).collect(),
             result: message.result.map(Into::into),
             failure: message.failure.map(Into::into),

@@ -14,6 +14,9 @@ use crate::{
 pub enum BuildState {
     /// Accepted; needs its client's credentials, or its lock.
     Waiting,
+    /// Sharded: every job that has not ended waits for a free slot. Said of a running build when somebody asks; no
+    /// fact and no event has it.
+    Queued,
     /// Sharded: jobs are queued or running.
     Running,
     /// Every platform succeeded; no cancel from here on.
@@ -44,6 +47,7 @@ impl fmt::Display for BuildState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Waiting => "waiting",
+            Self::Queued => "queued",
             Self::Running => "running",
             Self::Publishing => "publishing",
             Self::Succeeded => "succeeded",

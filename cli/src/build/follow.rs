@@ -19,8 +19,8 @@ use tonic::{Code, Status, Streaming};
 use crate::build::Updates;
 use crate::build::credentials::Login;
 use crate::build::log::{self, Attempts};
-use crate::build::rest;
 use crate::build::retry::{Away, Backoff, persist};
+use crate::build::{queue, rest};
 use crate::exit::Refusal;
 use crate::farm::Farm;
 use crate::progress::{Known, Update};
@@ -52,13 +52,25 @@ impl Follow {
     /// What the farm says, and that it has been away for too long; the build may go on all the same.
     pub(crate) async fn to_the_end(&self) -> Result<Box<BuildEvent>> {
         let mut logs = Logs::new(self.clone());
+        let ended = tokio::select! {
+            ended = self.events(&mut logs) => ended?,
+            never = queue::tell(&self.farm, &self.build, &self.updates) => match never {},
+        };
+        // The end comes last, however far behind the logs are.
+        logs.finish().await;
+        self.record().await;
+        Ok(ended)
+    }
+
+    /// Tells the build's events until it has ended.
+    async fn events(&self, logs: &mut Logs) -> Result<Box<BuildEvent>> {
         let mut after_seq = 0;
         let mut backoff = Backoff::new();
         let mut again = false;
         let mut away = Away::new(self.patience);
-        let ended = loop {
-            match self.watch(again, &mut after_seq, &mut logs).await {
-                Ok(Watched::Ended(event)) => break event,
+        loop {
+            match self.watch(again, &mut after_seq, logs).await {
+                Ok(Watched::Ended(event)) => return Ok(event),
                 // It would wait for nothing.
                 Ok(Watched::Stuck(error)) => {
                     self.cancel("its client cannot send its whole context").await;
@@ -79,11 +91,7 @@ impl Follow {
             }
             backoff.pause().await;
             again = true;
-        };
-        // The end comes last, however far behind the logs are.
-        logs.finish().await;
-        self.record().await;
-        Ok(ended)
+        }
     }
 
     /// Tells how it ended.

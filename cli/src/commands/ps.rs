@@ -15,6 +15,7 @@ use crate::args::FarmArgs;
 use crate::commands::table::Table;
 use crate::exit::Exit;
 use crate::farm::Farm;
+use crate::progress::clean;
 use crate::view::Summary;
 use crate::{runtime, text};
 
@@ -22,7 +23,9 @@ use crate::{runtime, text};
 const ENDED: usize = 10;
 /// Characters of a build's id where it only points to one.
 const NAMED: usize = 8;
-const ACTIVE: [State; 3] = [State::Waiting, State::Running, State::Publishing];
+/// Characters of a reason to wait.
+const REASON: usize = 60;
+const ACTIVE: [State; 4] = [State::Waiting, State::Queued, State::Running, State::Publishing];
 const TERMINAL: [State; 4] = [State::Succeeded, State::Failed, State::Canceled, State::Superseded];
 
 /// List builds, newest first: those that have not ended, and the ten newest that have.
@@ -55,7 +58,10 @@ pub(crate) struct Args {
 /// As `--state` takes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum State {
+    /// It needs something before it can go on: credentials, its lock, a worker that there is not
     Waiting,
+    /// All that is left of it waits for a free slot
+    Queued,
     Running,
     Publishing,
     Succeeded,
@@ -74,7 +80,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
         }
         let mut builds = list(&farm, &project, &ACTIVE, limit).await?;
         builds.extend(list(&farm, &project, &TERMINAL, ENDED).await?);
-        // Ids sort by time.
+        // Ids sort in the order of acceptance.
         builds.sort_by(|a, b| b.id.cmp(&a.id));
         builds.truncate(limit);
         Ok(builds)
@@ -117,9 +123,11 @@ fn table(builds: Vec<Summary>, now: Timestamp) -> Table {
         Table::new(&["BUILD", "STATE", "PROJECT", "ACCEPTED", "TOOK", "PLATFORMS", "TAGS", "ORIGIN"]);
     for build in builds {
         let took = build.accepted_at.map(|from| text::between(from, build.ended_at.unwrap_or(now)));
-        let state = match build.failed_trials {
-            0 => build.state,
-            failed => format!("{}, {} failed", build.state, text::count(failed as usize, "trial")),
+        let state = match (build.failed_trials, &build.waiting_reason, &build.queue) {
+            (0, Some(reason), _) => format!("{}: {}", build.state, shortened(&clean(reason.as_bytes()))),
+            (0, None, Some(queue)) => format!("{}: {}", build.state, queue.brief()),
+            (0, None, None) => build.state,
+            (failed, ..) => format!("{}, {} failed", build.state, text::count(failed as usize, "trial")),
         };
         let marked = |platform: &String| match build.trial.contains(platform) {
             true => format!("{platform} (trial)"),
@@ -143,10 +151,17 @@ fn table(builds: Vec<Summary>, now: Timestamp) -> Table {
     table
 }
 
+/// A reason, as far as a column has room for it; `show` has all of it.
+fn shortened(reason: &str) -> String {
+    let short: String = reason.chars().take(REASON).collect();
+    if short.len() < reason.len() { format!("{short}…") } else { short }
+}
+
 impl From<State> for proto::BuildState {
     fn from(state: State) -> Self {
         match state {
             State::Waiting => Self::Waiting,
+            State::Queued => Self::Queued,
             State::Running => Self::Running,
             State::Publishing => Self::Publishing,
             State::Succeeded => Self::Succeeded,
@@ -160,13 +175,24 @@ impl From<State> for proto::BuildState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::view::Origin;
+    use crate::view::{Ahead, Origin, Queue};
 
     #[test]
     fn a_table_of_builds() {
         let build = |id: &str, state: &str, ended: Option<i64>| Summary {
             id: id.to_owned(),
             state: state.to_owned(),
+            waiting_reason: (state == "waiting").then(|| "no native worker for linux/riscv64".to_owned()),
+            queue: (state == "queued").then(|| Queue {
+                position: Some(2),
+                queued: 3,
+                running: 1,
+                ahead: vec![Ahead {
+                    build: "01ARZ3NDEKTSV4RRFFQ69G5FAV".to_owned(),
+                    job: 0,
+                    worker: "w-1".to_owned(),
+                }],
+            }),
             project: "default".to_owned(),
             principal: "local".to_owned(),
             platforms: vec!["linux/amd64".to_owned(), "linux/386".to_owned()],
@@ -178,6 +204,8 @@ mod tests {
             ended_at: ended.and_then(|s| Timestamp::new(s, 0).ok()),
         };
         let builds = vec![
+            build("01ARZ3NDEKTSV4RRFFQ69G5FAX", "waiting", None),
+            build("01ARZ3NDEKTSV4RRFFQ69G5FAW", "queued", None),
             build("01ARZ3NDEKTSV4RRFFQ69G5FAV", "running", None),
             build("01ARZ3NDEKTSV4RRFFQ69G5FAA", "succeeded", Some(1062)),
         ];

@@ -160,8 +160,10 @@ fn describe_job(out: &mut String, job: &Job) -> std::fmt::Result {
     if !standing.is_empty() {
         write!(out, " ({})", standing.join(", "))?;
     }
-    if let Some(reason) = &job.waiting_reason {
-        write!(out, ": {reason}")?;
+    match (&job.waiting_reason, &job.queue) {
+        (Some(reason), _) => write!(out, ": {reason}")?,
+        (None, Some(queue)) => write!(out, ": {}", queue.describe())?,
+        (None, None) => {}
     }
     writeln!(out)?;
     for attempt in &job.attempts {
@@ -322,6 +324,7 @@ mod tests {
                     carried: false,
                     state: "failed".to_owned(),
                     waiting_reason: None,
+                    queue: None,
                     attempts: vec![attempt(1, "w-1", Some(lost)), attempt(2, "w-2", Some(ran.clone()))],
                     result: None,
                     failure: Some(ran),
@@ -333,6 +336,7 @@ mod tests {
                     carried: true,
                     state: "succeeded".to_owned(),
                     waiting_reason: None,
+                    queue: None,
                     attempts: vec![attempt(1, "w-3", None)],
                     result: Some(Image {
                         manifest_digest: Some("sha256:aa".to_owned()),

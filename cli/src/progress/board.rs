@@ -77,6 +77,8 @@ pub(crate) struct Lane {
     pub(crate) token: u64,
     /// Why nothing runs it.
     pub(crate) waiting: Option<String>,
+    /// What no event says of why it does not run: its place in its queue, mostly.
+    pub(crate) queue: Option<String>,
     /// What its runner does around BuildKit.
     pub(crate) phase: Option<String>,
     /// The steps of the attempt whose log is being read.
@@ -101,6 +103,7 @@ impl Lane {
             worker: None,
             token: 0,
             waiting: None,
+            queue: None,
             phase: None,
             steps: Steps::default(),
             heard: None,
@@ -175,6 +178,21 @@ impl Board {
                     (lane.cross, lane.carried) = (job.cross, job.carried);
                 }
             }
+            Update::Queued(places) => {
+                for (at, place) in places.into_iter().enumerate() {
+                    let Some(lane) = self.lanes.get_mut(at) else { break };
+                    // An event that came meanwhile knows better.
+                    let told = lane.waiting.as_ref().map(|reason| format!("waiting: {reason}"));
+                    let place =
+                        place.filter(|place| lane.state == JobState::Queued && told.as_ref() != Some(place));
+                    if place != lane.queue {
+                        lane.queue.clone_from(&place);
+                        if let Some(place) = place {
+                            tell(self, Change::Queued { lane: at, place });
+                        }
+                    }
+                }
+            }
             Update::Frame { job, token, frame } => {
                 for step in self.frame(job, token, frame) {
                     tell(self, Change::Log { lane: job, token, step });
@@ -233,6 +251,7 @@ impl Board {
                 lane.token = token.0;
                 lane.worker = Some(worker.to_string());
                 lane.waiting = None;
+                lane.queue = None;
             }),
             EventKind::JobStarted { job, token, worker } => self.lane(*job, |lane| {
                 lane.state = JobState::Running;
@@ -251,6 +270,7 @@ impl Board {
             EventKind::JobEnded { job, state, result, failure } => self.lane(*job, |lane| {
                 lane.state = *state;
                 lane.waiting = None;
+                lane.queue = None;
                 lane.result.clone_from(result);
                 lane.failure.clone_from(failure);
                 lane.took = lane.started_at.map(|start| between(start, at));

@@ -27,6 +27,10 @@ impl<W: Write + Send> Renderer for Json<W> {
             }
             Change::Submitted { build } => json!({ "type": "submitted", "build": build }),
             Change::Event(event) => event_object(board, event),
+            Change::Queued { lane, place } => {
+                let platform = board.lanes.get(*lane).map(|lane| lane.platform.to_string());
+                json!({ "type": "platform_queued", "platform": platform, "place": place })
+            }
             Change::Log { lane, token, step } => {
                 let Some(lane) = board.lanes.get(*lane) else { return Ok(()) };
                 log_object(&lane.platform, *token, step)

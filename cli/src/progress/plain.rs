@@ -195,6 +195,7 @@ impl<W: Write + Send> Renderer for Plain<W> {
                 self.build(&format!("{build}; follow it with: archyard logs -f {build}"))
             }
             Change::Event(event) => self.event(board, event),
+            Change::Queued { lane, place } => self.lane(*lane, place),
             Change::Log { lane, step, .. } => self.log(*lane, step),
         }
     }

@@ -24,6 +24,8 @@ pub(crate) enum Update {
     Event(Box<BuildEvent>),
     /// What the build's record says beside its events.
     Record(Box<Known>),
+    /// Per platform, what it waits for and where it is in its queue; none for one that does not wait.
+    Queued(Vec<Option<String>>),
     /// A frame of the log of a job's attempt.
     Frame { job: usize, token: u64, frame: LogFrame },
 }
@@ -76,6 +78,8 @@ pub(crate) enum Change {
     Submitted { build: String },
     /// The build's own events.
     Event(Box<BuildEvent>),
+    /// What a job waits for, or its place in its queue, is another than was told.
+    Queued { lane: usize, place: String },
     /// Something in a job's log. `lane` is the job's position in the plan.
     Log { lane: usize, token: u64, step: Step },
 }

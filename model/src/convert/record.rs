@@ -21,6 +21,7 @@ use crate::{
 pub fn build_state_to_proto(state: BuildState) -> proto::BuildState {
     match state {
         BuildState::Waiting => proto::BuildState::Waiting,
+        BuildState::Queued => proto::BuildState::Queued,
         BuildState::Running => proto::BuildState::Running,
         BuildState::Publishing => proto::BuildState::Publishing,
         BuildState::Succeeded => proto::BuildState::Succeeded,
@@ -34,6 +35,7 @@ pub fn build_state_to_proto(state: BuildState) -> proto::BuildState {
 pub fn build_state_from_proto(state: proto::BuildState) -> Result<BuildState, Invalid> {
     match state {
         proto::BuildState::Waiting => Ok(BuildState::Waiting),
+        proto::BuildState::Queued => Ok(BuildState::Queued),
         proto::BuildState::Running => Ok(BuildState::Running),
         proto::BuildState::Publishing => Ok(BuildState::Publishing),
         proto::BuildState::Succeeded => Ok(BuildState::Succeeded),
@@ -350,6 +352,7 @@ fn job_record_to_proto(index: usize, job: &JobRecord) -> proto::JobRecord {
         failure: job.failure.as_ref().map(failure_to_proto),
         cross: job.cross.as_ref().map(platform_to_proto),
         carried: job.carried,
+        queue: None,
     }
 }
 

@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use archyard_model::convert::{
-    build_state_to_proto, context_from_proto, plan_from_proto, record_to_proto, time_from_proto,
-    time_to_proto,
+    build_state_to_proto, context_from_proto, plan_from_proto, time_from_proto, time_to_proto,
 };
 use archyard_model::{BuildId, Invalid, Plan, Pool, Principal, RequestId, limits, proxy};
 use archyard_proto::v1 as proto;
@@ -16,7 +15,7 @@ use tonic::{Request, Response, Status, async_trait};
 use super::shared::caller;
 use super::status::{IntoStatus, stopping};
 use super::stream::Stream;
-use super::{Shared, carry, list, logs, watch};
+use super::{Shared, carry, list, logs, standing, watch};
 use crate::blobs::Claim;
 use crate::core::Refusal;
 use crate::credentials::Set;
@@ -184,8 +183,8 @@ impl Shared {
     /// What is known of a build, running or ended.
     pub(super) async fn record(&self, id: BuildId) -> Result<Option<proto::BuildRecord>, Status> {
         // The driver first: a build is in the views before the driver forgets it.
-        if let Some(record) = self.driver.record(id).await.map_err(IntoStatus::into_status)? {
-            return Ok(Some(record_to_proto(&record)));
+        if let Some((record, stands)) = self.driver.standing(id).await.map_err(IntoStatus::into_status)? {
+            return Ok(Some(standing::record(&record, &stands)));
         }
         let views = Arc::clone(&self.views);
         self.blocking(move || views.record(id)).await

@@ -8,6 +8,7 @@ use archyard_proto::v1 as proto;
 use tonic::Status;
 
 use super::Shared;
+use super::standing::summary;
 use super::status::IntoStatus;
 use crate::driver::Filter;
 use crate::views::{self, Query};
@@ -22,7 +23,7 @@ pub(super) async fn list(
     let running = shared.driver.list_active(filter).await.map_err(IntoStatus::into_status)?;
     let views = Arc::clone(&shared.views);
     let ended = shared.blocking(move || views.list(&query)).await?;
-    let running = running.iter().map(|record| (record.id, views::summary(record))).collect();
+    let running = running.iter().map(|(record, stands)| (record.id, summary(record, stands))).collect();
     Ok(merge(running, ended, limit))
 }
 

@@ -19,6 +19,7 @@ mod rights;
 mod routes;
 mod shared;
 mod spool;
+mod standing;
 mod status;
 mod stream;
 mod watch;

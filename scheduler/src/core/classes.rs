@@ -37,10 +37,13 @@ pub struct Free {
 
 /// A project that waits, next first.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Turn {
-    running: u32,
-    served: u64,
-    project: ProjectName,
+pub struct Turn {
+    /// Jobs of it that the class's workers have.
+    pub running: u32,
+    /// When it was last served, as a number that only grows.
+    pub served: u64,
+    /// Which.
+    pub project: ProjectName,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -95,6 +98,11 @@ impl Class {
     /// Its free workers, best first.
     pub fn free(&self) -> impl Iterator<Item = &Free> {
         self.free.iter()
+    }
+
+    /// Projects that wait, next first.
+    pub fn turns(&self) -> impl Iterator<Item = &Turn> {
+        self.waiting.iter()
     }
 
     fn change(&mut self, project: &ProjectName, change: impl FnOnce(&mut Standing)) {
@@ -196,6 +204,16 @@ impl Classes {
     /// Classes whose workers serve this line.
     pub fn serving(&self, line: &LineKey) -> impl Iterator<Item = &Class> {
         self.classes.iter().filter(|(key, _)| key.serves(line)).map(|(_, class)| class)
+    }
+
+    /// Which classes these are.
+    pub fn keys_serving(&self, line: &LineKey) -> impl Iterator<Item = &ClassKey> {
+        self.classes.keys().filter(|key| key.serves(line))
+    }
+
+    /// The class of this key.
+    pub fn get(&self, key: &ClassKey) -> Option<&Class> {
+        self.classes.get(key)
     }
 
     /// Platforms of workers that may build for one that nobody runs, with how many of those workers are free.

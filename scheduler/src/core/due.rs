@@ -66,7 +66,8 @@ pub(super) fn step(state: &State, build: &Build) -> Option<Step> {
         BuildState::Running if build.wants_turn() => {
             state.live.turns.may_begin(&build.moves, build.place(), build.id).then_some(Step::BeginPublish)
         }
-        BuildState::Running
+        BuildState::Queued
+        | BuildState::Running
         | BuildState::Publishing
         | BuildState::Succeeded
         | BuildState::Failed

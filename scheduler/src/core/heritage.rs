@@ -93,7 +93,7 @@ impl Heritage {
             BuildState::Succeeded | BuildState::Superseded => {
                 return Err(Unfit::NothingLeft { build, state });
             }
-            BuildState::Waiting | BuildState::Running | BuildState::Publishing => {
+            BuildState::Waiting | BuildState::Queued | BuildState::Running | BuildState::Publishing => {
                 return Err(Unfit::NotEnded { build, state });
             }
         }

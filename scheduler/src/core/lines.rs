@@ -165,6 +165,11 @@ impl Line {
         self.projects.get(project)?.first().copied()
     }
 
+    /// The project's jobs, in order.
+    pub fn jobs<'a>(&'a self, project: &ProjectName) -> impl Iterator<Item = Queued> + use<'a> {
+        self.projects.get(project).into_iter().flatten().copied()
+    }
+
     /// Jobs whose watchers do not know yet that nobody serves the line.
     pub fn unsaid(&self) -> impl Iterator<Item = Queued> {
         self.unsaid.iter().copied()

@@ -38,6 +38,15 @@ impl Turns {
         })
     }
 
+    /// The build that moves one of these tags before this one, and the tag.
+    pub fn ahead<'a>(&self, tags: &'a [Reference], build: BuildId) -> Option<(&'a Reference, BuildId)> {
+        tags.iter().find_map(|tag| {
+            let turn = self.tags.get(tag)?;
+            let first = turn.publishing.or(turn.ready.first().map(|(_, build)| *build));
+            first.filter(|first| *first != build).map(|first| (tag, first))
+        })
+    }
+
     /// The build publishes.
     pub fn begin(&mut self, tags: &[Reference], place: Place, build: BuildId) {
         for tag in tags {

@@ -10,6 +10,7 @@ use ulid::Ulid;
 
 use super::error::Error;
 use super::handle::{NewBuild, Submitted};
+use super::ids::Ids;
 use super::inbox::Inbox;
 use super::mailbox::Mailbox;
 use super::message::{Message, Query};
@@ -36,6 +37,7 @@ pub(super) struct CoreThread<S> {
     mailboxes: BTreeMap<ConnectionId, Arc<Mailbox>>,
     watchers: BTreeMap<BuildId, watch::Sender<u64>>,
     last_connection: u64,
+    ids: Ids,
     started: Instant,
 }
 
@@ -50,6 +52,7 @@ struct Batch {
 impl<S: Shell> CoreThread<S> {
     pub(super) fn new(state: State, journal: Box<dyn Journal>, shell: S, inbox: Arc<Inbox<Message>>) -> Self {
         Self {
+            ids: Ids::after(&state),
             state,
             journal,
             shell,
@@ -140,7 +143,7 @@ impl<S: Shell> CoreThread<S> {
         outcome: &mut Outcome,
     ) -> Result<Submitted, Refusal> {
         let NewBuild { request_id, principal, plan, pool, heritage, lock } = new;
-        let fresh = BuildId::from_parts(moment.wall_ms, Ulid::new().random());
+        let fresh = self.ids.next(moment.wall_ms, Ulid::new().random());
         let submission = Submission {
             build: fresh,
             request_id: request_id.clone(),

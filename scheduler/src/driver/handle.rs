@@ -15,7 +15,7 @@ use super::error::Error;
 use super::inbox::Inbox;
 use super::mailbox::{Mailbox, Messages};
 use super::message::{Message, Query};
-use crate::core::{ConnectionId, Heritage, Input, RunningAttempt};
+use crate::core::{ConnectionId, Heritage, Input, RunningAttempt, Standing};
 
 /// A build as its client hands it in; its id is drawn by the driver.
 #[derive(Debug, Clone)]
@@ -59,7 +59,7 @@ pub struct Events {
 pub struct Filter {
     /// None: all.
     pub project: Option<ProjectName>,
-    /// Empty: all.
+    /// Empty: all. As people are shown them: `queued` and `waiting` are told apart.
     pub states: Vec<BuildState>,
     /// Only builds older than this one: where the last page ended.
     pub before: Option<BuildId>,
@@ -206,13 +206,18 @@ impl Handle {
         self.query(|answer| Query::Record { build, answer }).await
     }
 
+    /// The same, and how the build stands at this moment.
+    pub async fn standing(&self, build: BuildId) -> Result<Option<(BuildRecord, Standing)>, Error> {
+        self.query(|answer| Query::Standing { build, answer }).await
+    }
+
     /// Events of a build after number `after`; none once it is archived.
     pub async fn events(&self, build: BuildId, after: u64) -> Result<Option<Events>, Error> {
         self.query(|answer| Query::Events { build, after, answer }).await
     }
 
-    /// Builds that are not archived, newest first.
-    pub async fn list_active(&self, filter: Filter) -> Result<Vec<BuildRecord>, Error> {
+    /// Builds that are not archived, newest first, and how they stand at this moment.
+    pub async fn list_active(&self, filter: Filter) -> Result<Vec<(BuildRecord, Standing)>, Error> {
         self.query(|answer| Query::List { filter, answer }).await
     }
 

@@ -8,7 +8,7 @@ use tokio::sync::oneshot::Sender;
 use super::error::Error;
 use super::handle::{AttemptStatus, Events, FarmCounts, Filter, NewBuild, Source, Submitted, WorkerView};
 use super::mailbox::Mailbox;
-use crate::core::{ConnectionId, Input, RunningAttempt};
+use crate::core::{ConnectionId, Input, RunningAttempt, Standing};
 
 /// One thing for the driver to do. An answer is sent after the commit; a dropped one means it stopped.
 #[derive(Debug)]
@@ -41,7 +41,8 @@ pub(super) enum Message {
 pub(super) enum Query {
     Record { build: BuildId, answer: Sender<Option<BuildRecord>> },
     Events { build: BuildId, after: u64, answer: Sender<Option<Events>> },
-    List { filter: Filter, answer: Sender<Vec<BuildRecord>> },
+    Standing { build: BuildId, answer: Sender<Option<(BuildRecord, Standing)>> },
+    List { filter: Filter, answer: Sender<Vec<(BuildRecord, Standing)>> },
     Workers { answer: Sender<Vec<WorkerView>> },
     Counts { answer: Sender<FarmCounts> },
     Attempt { attempt: AttemptId, answer: Sender<Option<AttemptStatus>> },

@@ -7,6 +7,7 @@
 mod core_thread;
 mod error;
 mod handle;
+mod ids;
 mod inbox;
 mod mailbox;
 mod message;

@@ -9,13 +9,17 @@ use tokio::sync::watch;
 
 use super::handle::{AttemptStatus, Events, FarmCounts, Filter, Source, WorkerState, WorkerView};
 use super::message::Query;
-use crate::core::State;
+use crate::core::{Standing, Standings, State};
 
 /// Whoever asked and has gone away is no loss.
 pub(super) fn answer(state: &State, watchers: &mut BTreeMap<BuildId, watch::Sender<u64>>, query: Query) {
     match query {
         Query::Record { build, answer } => {
             drop(answer.send(state.ledger.build(build).map(crate::core::Build::record)));
+        }
+        Query::Standing { build, answer } => {
+            let build = state.ledger.build(build);
+            drop(answer.send(build.map(|build| (build.record(), Standings::new(state).of(build)))));
         }
         Query::Events { build, after, answer } => drop(answer.send(events(state, watchers, build, after))),
         Query::List { filter, answer } => drop(answer.send(list(state, &filter))),
@@ -50,19 +54,20 @@ fn events(
     Some(Events { batch: build.events[from..].to_vec(), ended: build.state.is_terminal(), changed })
 }
 
-fn list(state: &State, filter: &Filter) -> Vec<BuildRecord> {
+fn list(state: &State, filter: &Filter) -> Vec<(BuildRecord, Standing)> {
+    let mut standings = Standings::new(state);
     let before = filter.before.map_or(Bound::Unbounded, Bound::Excluded);
-    state
+    let builds: Vec<_> = state
         .ledger
         .builds
         .range((Bound::Unbounded, before))
         .rev()
         .map(|(_, build)| build)
         .filter(|build| filter.project.as_ref().is_none_or(|project| *project == build.plan.project))
-        .filter(|build| filter.states.is_empty() || filter.states.contains(&build.state))
+        .filter(|build| filter.states.is_empty() || filter.states.contains(&standings.state_of(build)))
         .take(filter.limit)
-        .map(crate::core::Build::record)
-        .collect()
+        .collect();
+    builds.into_iter().map(|build| (build.record(), standings.of(build))).collect()
 }
 
 fn sources(state: &State, after: Option<BuildId>, limit: usize) -> Vec<Source> {

@@ -38,6 +38,8 @@ pub fn summary(record: &BuildRecord) -> proto::BuildSummary {
         trial: record.plan.trial.iter().copied().map(u32::from).collect(),
         failed_trials: u32::try_from(failed_trials).unwrap_or(u32::MAX),
         origin: record.origin.map(origin_to_proto),
+        waiting_reason: record.waiting_reason.clone().unwrap_or_default(),
+        queue: None,
     }
 }
 

@@ -174,7 +174,9 @@ impl Columns {
             (JobState::Queued, Some(reason), _) => {
                 parts.push(yellow().apply_to(format!("waiting: {reason}")).to_string());
             }
-            (JobState::Queued, None, _) => parts.push(dim().apply_to("queued").to_string()),
+            (JobState::Queued, None, _) => {
+                parts.push(dim().apply_to(lane.queue.as_deref().unwrap_or("queued")).to_string());
+            }
             (JobState::Leased, _, _) => parts.push(dim().apply_to("starting").to_string()),
             (JobState::Running, _, Some(phase)) if phase != "build" => parts.push(phase.clone()),
             (JobState::Failed, _, _) => {

@@ -8,6 +8,7 @@ mod older;
 mod placement;
 mod publish;
 mod replay;
+mod standing;
 mod trial;
 
 use std::collections::BTreeMap;
