@@ -21,6 +21,11 @@ pub trait Source: Send + Sync + 'static {
         &Inputs::Everything
     }
 
+    /// Learns which paths BuildKit asks for; none: all of them.
+    fn asked(&self, paths: &[String]) {
+        tracing::debug!(?paths, "BuildKit asks for the context");
+    }
+
     /// Opens a file's content for reading from its start. Called from threads where blocking is allowed.
     ///
     /// # Errors

@@ -4,9 +4,9 @@ use std::fs::{self, File};
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex};
 
-use archyard_model::{Blake3, ContextEntry, ContextManifest, EntryKind, Failure};
+use archyard_model::{Blake3, ContextEntry, ContextManifest, EntryKind, Failure, Inputs};
 use archyard_proto::v1::LogFrame;
 use archyard_proto::v1::log_frame::{Frame, Vertex};
 use archyard_worker::engine::{BuildError, BuildRequest, Built, DockerEngine, Engine as _, Source, marks};
@@ -144,6 +144,7 @@ pub(crate) fn api(kind: Kind) -> bollard::Docker {
 /// A context whose files lie in a folder by digest.
 pub(crate) struct Tree {
     manifest: ContextManifest,
+    asked: Mutex<Vec<Vec<String>>>,
     blobs: TempDir,
 }
 
@@ -163,6 +164,12 @@ impl Tree {
         let manifest = Blake3::of(&self.manifest.encode());
         let marks = async || Ok::<_, ()>(marks(self.manifest.entries()));
         Sent::at(SENT.path()).name(base, &manifest, marks).await.unwrap()
+    }
+
+    /// What BuildKit asked for, but for the ignore file that it asks for first.
+    pub(crate) fn questions(&self) -> Vec<Vec<String>> {
+        let asked = self.asked.lock().unwrap();
+        asked.iter().filter(|paths| *paths != &[".dockerignore"]).cloned().collect()
     }
 
     /// Makes a file unreadable: what is announced is then not there.
@@ -222,7 +229,13 @@ impl TreeBuilder {
     }
 
     pub(crate) fn done(self) -> Arc<Tree> {
-        Arc::new(Tree { manifest: ContextManifest::new(self.entries).unwrap(), blobs: self.blobs })
+        self.part(Inputs::Everything)
+    }
+
+    /// What is here passes for this part of a source.
+    pub(crate) fn part(self, inputs: Inputs) -> Arc<Tree> {
+        let manifest = ContextManifest::of_inputs(self.entries, inputs).unwrap();
+        Arc::new(Tree { manifest, asked: Mutex::default(), blobs: self.blobs })
     }
 }
 
@@ -233,6 +246,14 @@ impl Source for Tree {
 
     fn entries(&self) -> &[ContextEntry] {
         self.manifest.entries()
+    }
+
+    fn inputs(&self) -> &Inputs {
+        self.manifest.inputs()
+    }
+
+    fn asked(&self, paths: &[String]) {
+        self.asked.lock().unwrap().push(paths.to_vec());
     }
 
     fn open(&self, digest: &Blake3) -> io::Result<File> {

@@ -9,6 +9,7 @@ mod fixture;
 mod build;
 mod context;
 mod door;
+mod inputs;
 mod pins;
 mod push;
 mod registries;

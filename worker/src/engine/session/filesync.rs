@@ -99,16 +99,18 @@ impl Files {
 
     /// Refuses a question that a part of the source does not answer: what is left out would silently be missing.
     fn check(&self, patterns: &[Vec<u8>]) -> Result<(), Status> {
+        let asked: Vec<String> =
+            patterns.iter().map(|pattern| String::from_utf8_lossy(pattern).into_owned()).collect();
+        self.context.asked(&asked);
         let inputs = self.context.inputs();
         if self.handed_over || inputs.is_everything() {
             return Ok(());
         }
-        let asked: Vec<_> = patterns.iter().map(|pattern| String::from_utf8_lossy(pattern)).collect();
         let uncovered = match asked.is_empty() {
             true => Some("everything".to_owned()),
             // The client has applied it.
             false => {
-                let mut asked = asked.iter().filter(|path| path.as_ref() != ".dockerignore");
+                let mut asked = asked.iter().filter(|path| *path != ".dockerignore");
                 asked.find(|path| !inputs.covers(path)).map(|path| format!("{path:?}"))
             }
         };
