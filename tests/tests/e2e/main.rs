@@ -18,6 +18,7 @@ mod engines;
 mod environment;
 mod faults;
 mod flags;
+mod inputs;
 mod inspect;
 mod isolation;
 mod local;
