@@ -9,8 +9,14 @@ use archyard_tests::docs::pages::{Block, Note, Run, blocks, pages};
 use xtask::images::Platform;
 
 /// Pages that are followed, in this order: each begins where the one before it ended.
-const FOLLOWED: [&str; 4] =
-    ["docs/getting-started.md", "docs/operating-a-worker.md", "docs/smoke-tests.md", "docs/outputs.md"];
+const FOLLOWED: [&str; 6] = [
+    "docs/getting-started.md",
+    "docs/operating-a-worker.md",
+    "docs/cli.md",
+    "docs/smoke-tests.md",
+    "docs/outputs.md",
+    "docs/retention.md",
+];
 /// What the pages build for, as they say it.
 const PLATFORMS: &str = "linux/amd64,linux/386";
 /// Words that a command begins with. A block of another kind holds none, so no command goes unnoticed.
