@@ -109,7 +109,16 @@ impl Retention {
     ) -> Result<Self, disk::Error> {
         let notes = Notes::open(data_dir)?;
         let data_dir = data_dir.to_owned();
-        Ok(Self { options, stores, notes, driver, data_dir, stopping, turn: Semaphore::new(1), last: Mutex::default() })
+        Ok(Self {
+            options,
+            stores,
+            notes,
+            driver,
+            data_dir,
+            stopping,
+            turn: Semaphore::new(1),
+            last: Mutex::default(),
+        })
     }
 
     /// Makes a pass from time to time, until the scheduler stops.
@@ -372,7 +381,10 @@ mod tests {
     #[test]
     fn times_and_sizes_are_spoken_as_an_operator_writes_them() {
         let spoken = |seconds| spoken(Duration::from_secs(seconds));
-        assert_eq!([spoken(90), spoken(120), spoken(6 * 3600), spoken(30 * 86_400)], ["90 s", "2 min", "6 h", "30 d"]);
+        assert_eq!(
+            [spoken(90), spoken(120), spoken(6 * 3600), spoken(30 * 86_400)],
+            ["90 s", "2 min", "6 h", "30 d"]
+        );
         assert_eq!([sized(64 << 30), sized(1_500_000), sized(5)], ["64.0 GiB", "1.4 MiB", "5 bytes"]);
     }
 }
