@@ -399,6 +399,20 @@ fn a_pass_that_is_killed_anywhere_leaves_whole_contexts_and_is_made_up_for() {
     }
 }
 
+/// A manifest that arrives at any moment of a pass, and is found to have all its files, keeps them.
+#[test]
+fn a_manifest_that_comes_in_the_midst_of_a_pass_keeps_its_files() {
+    for before in 0..40 {
+        let mut world = World::new(Keep::default());
+        world.upload(3, false);
+        world.clock.advance(2 * RECENT);
+        let world = Arc::new(Mutex::new(world));
+        let mut meanwhile = vec![Op::Advance(0); before];
+        meanwhile.push(Op::UploadManifest(3));
+        pass(&world, Some(&Prune::default()), meanwhile);
+    }
+}
+
 /// Whether the pass came to its end.
 fn run(world: &World, since: Duration, pace: Pace) -> bool {
     let notes = Notes::open(world.dir.path()).unwrap();
