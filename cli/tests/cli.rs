@@ -109,13 +109,6 @@ fn a_missing_context() {
 }
 
 #[test]
-fn a_fifo_in_the_context() {
-    let project = project();
-    Command::new("mkfifo").arg(project.path().join("a-fifo")).assert().success();
-    refused(&project, &[], &["a-fifo", ".dockerignore"]);
-}
-
-#[test]
 fn result_files_that_could_not_be_written_are_refused_before_the_build() {
     let project = project();
     refused(&project, &["--metadata-file", "/nowhere/m.json"], &["--metadata-file", "/nowhere/m.json"]);

@@ -75,7 +75,7 @@ fn a_dockerfile_that_does_not_parse_or_has_no_such_target() {
 #[test]
 fn a_file_that_cannot_be_read() {
     let farm = Farm::start(0);
-    let project = Project::new("FROM BASE\n").file("secret", "x");
+    let project = Project::new("FROM BASE\nCOPY . /\n").file("secret", "x");
     std::fs::set_permissions(project.path(), Permissions::from_mode(0o755)).unwrap();
     std::fs::set_permissions(project.join("secret"), Permissions::from_mode(0o000)).unwrap();
     // As nobody: for root every file can be read. The program is copied to where nobody can run it.
@@ -96,28 +96,29 @@ fn a_file_that_cannot_be_read() {
 }
 
 #[test]
-fn what_is_no_file() {
+fn sockets_are_left_out_and_pipes_and_devices_are_kept() {
     let farm = Farm::start(0);
-    let project = Project::new("FROM BASE\n");
-    let fifo = project.join("a-fifo");
-    finish(Command::new("mkfifo").arg(&fifo)).expect(0);
-    refused(&farm, &project, &[], &["a-fifo", ".dockerignore"]);
-    project.write(".dockerignore", b"a-fifo\n");
-    finish(farm.command().args(["build", "--print"]).arg(project.path())).expect(0);
-    let project = Project::new("FROM BASE\n");
+    let project = Project::new("FROM BASE\nCOPY . /x\n");
+    finish(Command::new("mkfifo").arg(project.join("a-fifo"))).expect(0);
     let _socket = std::os::unix::net::UnixListener::bind(project.join("a-socket")).unwrap();
-    refused(&farm, &project, &[], &["a-socket", ".dockerignore"]);
+    let mut kept = vec![("Dockerfile", "file"), ("a-fifo", "fifo")];
     if rustix::process::geteuid().is_root() {
-        let project = Project::new("FROM BASE\n");
         finish(Command::new("mknod").arg(project.join("a-device")).args(["c", "1", "3"])).expect(0);
-        refused(&farm, &project, &[], &["a-device", ".dockerignore"]);
+        kept.insert(1, ("a-device", "device"));
     }
+    let printed = finish(farm.command().args(["build", "--print"]).arg(project.path())).expect(0).stdout;
+    let printed: serde_json::Value = serde_json::from_str(&printed).unwrap();
+    let entries = printed["context"]["entries"].as_array().unwrap();
+    let text = |entry: &serde_json::Value, key: &str| entry[key].as_str().unwrap().to_owned();
+    let found: Vec<_> = entries.iter().map(|entry| (text(entry, "path"), text(entry, "type"))).collect();
+    let found: Vec<_> = found.iter().map(|(path, kind)| (path.as_str(), kind.as_str())).collect();
+    assert_eq!(found, kept);
 }
 
 #[test]
 fn a_context_past_the_limit() {
     let farm = Farm::start(0);
-    let project = Project::new("FROM BASE\n");
+    let project = Project::new("FROM BASE\nCOPY . /\n");
     std::fs::File::create(project.join("sparse")).unwrap().set_len(65 << 30).unwrap();
     let started = std::time::Instant::now();
     refused(&farm, &project, &[], &["68719476736", ".dockerignore"]);
