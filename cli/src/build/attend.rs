@@ -93,7 +93,7 @@ impl Attend<'_> {
         let exit = exit_of(&board);
         if matches!(exit, Exit::Success | Exit::Superseded) {
             let delivered = delivered.into_inner();
-            files.write(plan, &board, delivered.as_ref())?;
+            files.write(plan, &board, delivered.as_ref()).await?;
             let taken = outputs.as_ref().is_some_and(Outputs::takes_stdout);
             if !display.is_json() && !taken {
                 let out = &mut std::io::stdout().lock();

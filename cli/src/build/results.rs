@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result};
 use archyard_model::{Output, Plan, Reference, Sha256, convert};
 use serde_json::{Map, Value, json};
 
+use crate::build::interrupt::Interrupts;
 use crate::exit::Refusal;
 use crate::outputs::{Delivered, STDOUT, Spot, file};
 use crate::progress::Board;
@@ -72,15 +73,30 @@ impl Files {
         Ok(())
     }
 
-    /// Writes both.
-    pub(crate) fn write(&self, plan: &Plan, board: &Board, delivered: Option<&Delivered>) -> Result<()> {
+    /// Writes both. A pipe is waited for until it has a reader, or until a signal says not to.
+    pub(crate) async fn write(
+        &self,
+        plan: &Plan,
+        board: &Board,
+        delivered: Option<&Delivered>,
+    ) -> Result<()> {
+        let mut interrupts = Interrupts::listen()?;
         for (flag, spot) in self.spots()? {
             let text = match flag {
                 "--iidfile" => image_id(plan, board, delivered),
                 _ => Some(format!("{}\n", serde_json::to_string_pretty(&metadata(plan, board, delivered))?)),
             };
             let Some(text) = text else { continue };
-            file::write(&spot, text.as_bytes()).with_context(|| format!("{flag}: cannot write it"))?;
+            let writing = tokio::task::spawn_blocking(move || file::write(&spot, text.as_bytes()));
+            tokio::select! {
+                written = writing => {
+                    let written = written.with_context(|| format!("{flag}: writing was cut short"))?;
+                    written.with_context(|| format!("{flag}: cannot write it"))?;
+                }
+                () = interrupts.next() => {
+                    return Err(Refusal::canceled(format!("{flag}: left before it was written")));
+                }
+            }
         }
         Ok(())
     }

@@ -142,8 +142,10 @@ impl<'a> File<'a> {
                 let platform = flag(&from.options, "platform").map(|value| value.value.to_string());
                 let image = self.shifted(&from.image);
                 let line = self.line(from.from.span.start + self.shift);
-                if let Some(unknown) = from.options.iter().find(|flag| flag.name.value != "platform") {
-                    let name = &unknown.name.value;
+                // A newer frontend may have more flags: only a slip is refused.
+                let slip = |name: &str| name != "platform" && problem::meant(name, &["platform"]).is_some();
+                if let Some(wrong) = from.options.iter().find(|flag| slip(&flag.name.value)) {
+                    let name = &wrong.name.value;
                     let problem = format!("FROM has no flag --{name}; did you mean --platform=?");
                     return Err(Error::Dockerfile { name: self.name.to_owned(), line, problem });
                 }

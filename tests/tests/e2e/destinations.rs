@@ -5,7 +5,8 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use archyard_tests::farm::finish;
+use archyard_tests::farm::{PATIENCE, finish};
+use archyard_tests::process::wait_for;
 use archyard_tests::{Farm, Project};
 use serde_json::Value;
 
@@ -84,6 +85,34 @@ fn pipes_devices_and_links_stay_what_they_are() {
     farm.build(failing.path(), &flags).expect(1);
     assert!(is_link(&link) && !at("file").exists());
     assert!(!Path::new("/dev/null").metadata().unwrap().is_file());
+}
+
+#[test]
+fn a_pipe_that_nobody_reads_does_not_hold_the_client_for_ever() {
+    let farm = Farm::start(1);
+    let (project, folder) = (project(), tempfile::tempdir().unwrap());
+    let pipe = folder.path().join("pipe");
+    finish(Command::new("mkfifo").arg(&pipe)).expect(0);
+    let out = folder.path().join("out");
+    let flags = ["--data-only", "--metadata-file", pipe.to_str().unwrap()];
+    let mut client = farm.start_build(project.path(), &flags, &out);
+    wait_for("the build succeeds", PATIENCE, || {
+        let stderr = std::fs::read_to_string(out.join("stderr")).unwrap_or_default();
+        stderr.contains("succeeded in").then_some(())
+    });
+    assert!(client.try_wait().unwrap().is_none(), "it does not wait for a reader");
+    // The first one may come before the pipe is waited for, and is the session's then.
+    let code = wait_for("the client leaves", PATIENCE, || {
+        rustix::process::kill_process(
+            rustix::process::Pid::from_child(&client),
+            rustix::process::Signal::INT,
+        )
+        .ok();
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        client.try_wait().unwrap()
+    });
+    assert_eq!(code.code(), Some(130));
+    assert!(!pipe.metadata().unwrap().is_file());
 }
 
 #[test]
