@@ -21,6 +21,7 @@ mod lock;
 mod outputs;
 mod promote;
 mod push;
+mod queue;
 mod reattach;
 mod relogin;
 mod rerun;
