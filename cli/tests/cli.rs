@@ -4,7 +4,6 @@
 use std::path::Path;
 use std::process::Command;
 
-use assert_cmd::assert::OutputAssertExt as _;
 use assert_cmd::cargo::CommandCargoExt as _;
 use serde_json::Value;
 use tempfile::TempDir;

@@ -29,6 +29,15 @@ impl Outcome {
         self
     }
 
+    /// Panics unless standard output holds every one of these.
+    #[track_caller]
+    pub fn says_out(self, parts: &[&str]) -> Self {
+        for part in parts {
+            assert!(self.stdout.contains(part), "{part:?} is not in\n{}", self.stdout);
+        }
+        self
+    }
+
     /// Panics unless standard error holds every one of these.
     #[track_caller]
     pub fn says(self, parts: &[&str]) -> Self {

@@ -210,9 +210,11 @@ mod tests {
             build("01ARZ3NDEKTSV4RRFFQ69G5FAA", "succeeded", Some(1062)),
         ];
         insta::assert_snapshot!(table(builds, Timestamp::new(1130, 0).unwrap()), @r"
-        BUILD                       STATE                      PROJECT  ACCEPTED  TOOK   PLATFORMS                      TAGS                      ORIGIN
-        01ARZ3NDEKTSV4RRFFQ69G5FAV  running                    default  2m ago    2m10s  linux/amd64,linux/386 (trial)  registry.example/app:1.0
-        01ARZ3NDEKTSV4RRFFQ69G5FAA  succeeded, 1 trial failed  default  2m ago    1m02s  linux/amd64,linux/386 (trial)  registry.example/app:1.0  rerun of Q69G5FAB
+        BUILD                       STATE                                        PROJECT  ACCEPTED  TOOK   PLATFORMS                      TAGS                      ORIGIN
+        01ARZ3NDEKTSV4RRFFQ69G5FAX  waiting: no native worker for linux/riscv64  default  2m ago    2m10s  linux/amd64,linux/386 (trial)  registry.example/app:1.0
+        01ARZ3NDEKTSV4RRFFQ69G5FAW  queued: 2 of 3, behind Q69G5FAV on w-1       default  2m ago    2m10s  linux/amd64,linux/386 (trial)  registry.example/app:1.0
+        01ARZ3NDEKTSV4RRFFQ69G5FAV  running                                      default  2m ago    2m10s  linux/amd64,linux/386 (trial)  registry.example/app:1.0
+        01ARZ3NDEKTSV4RRFFQ69G5FAA  succeeded, 1 trial failed                    default  2m ago    1m02s  linux/amd64,linux/386 (trial)  registry.example/app:1.0  rerun of Q69G5FAB
         ");
     }
 }

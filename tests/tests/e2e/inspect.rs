@@ -266,6 +266,28 @@ fn scripts_without_a_fitting_interpreter() {
         &["Dockerfile:3: ", "\"/opt/sh\"", machine(&on.farm.env.foreign[0])],
     );
     row("#!/bin/sh\\r", "interpreter_carriage_return", &["carriage return"]);
+    row("#!/bin/sh -e\\r", "interpreter_carriage_return", &["\"/bin/sh\"", "carriage return"]);
+    row("#!/bin/sh \\r", "interpreter_carriage_return", &["carriage return"]);
+}
+
+#[test]
+fn a_command_that_its_user_may_not_execute_is_a_warning() {
+    for kind in Kind::ALL {
+        let on = On::new(kind);
+        let build = |mode: &str| {
+            let dockerfile = format!(
+                "FROM BASE\nCOPY --chmod={mode} {0} /app\nUSER 1000:50\nCMD [\"/app\"]\nLABEL unique={0}\n",
+                unique("user")
+            );
+            let name = dockerfile.split_whitespace().nth(4).unwrap().to_owned();
+            let project = project(&dockerfile, &[(&name, b"#!/bin/sh\n")]);
+            let platform = on.farm.env.native[0].to_string();
+            on.farm.build(project.path(), &["--platform", &platform]).expect(0)
+        };
+        let warning = "USER 1000:50 may not execute the image's command \"/app\": /app has mode 0700 and belongs to 0:0";
+        build("700").says(&["WARN: ", warning]);
+        assert!(!build("755").stderr.contains("USER 1000:50"));
+    }
 }
 
 #[test]

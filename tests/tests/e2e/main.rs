@@ -28,6 +28,7 @@ mod outputs;
 mod overtaken;
 mod promote;
 mod push;
+mod queue;
 mod reattach;
 mod relogin;
 mod rerun;

@@ -32,6 +32,7 @@ pub(super) async fn describe(engine: &DockerEngine, image: Sha256) -> Result<Des
             cmd: run.cmd.unwrap_or_default(),
             env: run.env.unwrap_or_default(),
             working_dir: run.working_dir.unwrap_or_default(),
+            user: run.user.unwrap_or_default(),
             labels: run.labels.unwrap_or_default().into_iter().collect(),
             diff_ids,
             steps: Vec::new(),

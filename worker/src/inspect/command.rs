@@ -1,15 +1,19 @@
 //! What a container of an image would run, followed from the first word of its command to the program that the
 //! kernel loads, as runc and Linux follow it.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
 use archyard_model::Platform;
 
+use super::access::{Accounts, EXECUTE, READ, Who};
 use super::config::Config;
 use super::content::Content;
 use super::elf::{Elf, Loader};
 use super::fault::{Fault, Problem, Role};
 use super::layer::shown;
 use super::machine::{self, Machine};
-use super::nodes::{File, Id, Kind};
+use super::nodes::{File, Id, Kind, ROOT};
 use super::resolve::Lost;
 use super::script::{self, Env};
 use super::tree::Tree;
@@ -41,6 +45,9 @@ pub(super) struct Lookup<'a> {
     platform: &'a Platform,
     /// Where relative names begin.
     folder: Id,
+    who: Who,
+    /// The folders that were gone through to what was found.
+    through: RefCell<BTreeMap<Id, Vec<Id>>>,
     machine: Option<String>,
     x86_level: u8,
     warnings: Vec<String>,
@@ -56,6 +63,17 @@ struct Asked<'a> {
     by: Option<Id>,
 }
 
+impl Asked<'_> {
+    fn described(&self) -> String {
+        let name = shown(self.name);
+        match self.role {
+            Role::Command => format!("the image's command {name:?}"),
+            Role::Interpreter => format!("the interpreter {name:?}"),
+            Role::Loader => format!("the dynamic loader {name:?}"),
+        }
+    }
+}
+
 /// What is found in `PATH`.
 struct Found<'a> {
     id: Id,
@@ -66,11 +84,19 @@ struct Found<'a> {
 impl<'a> Lookup<'a> {
     pub(super) fn new(tree: &'a Tree, config: &'a Config, platform: &'a Platform) -> Self {
         let folder = tree.folder(config.working_dir.as_bytes());
+        let accounts = |name: &[u8]| {
+            let found = tree.nodes.child(ROOT, b"etc").and_then(|etc| tree.nodes.child(etc, name));
+            let Some(id) = found else { return Accounts::Missing };
+            let text = tree.nodes.about(id).and_then(|about| about.text.as_deref());
+            text.map_or(Accounts::Unknown, Accounts::Known)
+        };
         Self {
             tree,
             config,
             platform,
             folder,
+            who: Who::of(&config.user, accounts(b"passwd"), accounts(b"group")),
+            through: RefCell::default(),
             machine: None,
             x86_level: 0,
             warnings: Vec::new(),
@@ -88,6 +114,9 @@ impl<'a> Lookup<'a> {
         }
         self.execute(id, asked, 0)?;
         self.shell_form(id, words)?;
+        if let Who::Nobody(what) = &self.who {
+            self.warnings.push(format!("the image's USER names {what}: no container of it starts"));
+        }
         Ok(Program { id, machine: self.machine, x86_level: self.x86_level, warnings: self.warnings })
     }
 
@@ -118,7 +147,12 @@ impl<'a> Lookup<'a> {
 
     /// What is at a path, whatever it is.
     fn at(&self, asked: Asked<'_>, path: &[u8]) -> Result<Id, Fault> {
-        self.tree.find(self.folder, path).map_err(|lost| {
+        let mut through = Vec::new();
+        let found = self.tree.find_through(self.folder, path, |folder| through.push(folder));
+        if let Ok(id) = found {
+            self.through.borrow_mut().insert(id, through);
+        }
+        found.map_err(|lost| {
             let nodes = &self.tree.nodes;
             let (at, problem) = match lost {
                 Lost::Missing => (None, Problem::NotFound { path: None }),
@@ -139,6 +173,7 @@ impl<'a> Lookup<'a> {
     /// What happens when a file is executed.
     fn execute(&mut self, id: Id, asked: Asked<'_>, depth: u32) -> Result<(), Fault> {
         let file = self.usable(id, asked)?;
+        self.permit(id, asked, matches!(file.content, Content::Script(..)));
         let no_program = |why| Problem::NoProgram(why);
         let problem = match &file.content {
             Content::Elf(elf) if elf.is_program => return self.load(id, &elf.clone(), asked),
@@ -171,6 +206,31 @@ impl<'a> Lookup<'a> {
         Err(self.fault(asked, Some(id), problem))
     }
 
+    /// Warns where the image's user may not do what executing this file takes.
+    fn permit(&mut self, id: Id, asked: Asked<'_>, is_read: bool) {
+        let Who::Somebody(user) = &self.who else { return };
+        let nodes = &self.tree.nodes;
+        let about = |id: Id| nodes.about(id).cloned().unwrap_or_default();
+        let through = self.through.borrow().get(&id).cloned().unwrap_or_default();
+        let closed = through.iter().copied().find(|folder| !user.may(EXECUTE, &about(*folder)));
+        let (verb, what, at) = match closed {
+            Some(folder) => ("reach", "the folder ", folder),
+            None if !user.may(EXECUTE, &about(id)) => ("execute", "", id),
+            None if is_read && !user.may(READ, &about(id)) => ("read", "", id),
+            None => return,
+        };
+        let (path, about) = (shown(&self.tree.path(at)), about(at));
+        self.warnings.push(format!(
+            "USER {} may not {verb} {}: {what}{path} has mode {:04o} and belongs to {}:{}; COPY it with --chown or \
+             --chmod, or RUN chmod",
+            shown(self.config.user.as_bytes()),
+            asked.described(),
+            about.mode,
+            about.uid,
+            about.gid,
+        ));
+    }
+
     fn load(&mut self, id: Id, elf: &Elf, asked: Asked<'_>) -> Result<(), Fault> {
         let found = Machine::of(elf).name;
         if !machine::fits(self.platform, elf) {
@@ -190,7 +250,9 @@ impl<'a> Lookup<'a> {
         };
         let asked = Asked { role: Role::Loader, name: path, by: Some(id) };
         let loader = self.at(asked, path)?;
-        let problem = match self.usable(loader, asked)?.content {
+        let file = self.usable(loader, asked)?;
+        self.permit(loader, asked, false);
+        let problem = match file.content {
             Content::Elf(own) if own.is_program && machine::loads(&own, elf) => {
                 self.x86_level = self.x86_level.max(own.x86_level);
                 return Ok(());
@@ -223,6 +285,12 @@ impl<'a> Lookup<'a> {
         let asked = Asked { role: Role::Interpreter, name: found.path, by: Some(script) };
         let id = self.at(asked, found.path).map_err(|fault| Self::carriage_return(fault, found.path))?;
         self.execute(id, asked, depth + 1)?;
+        let is_bare_env =
+            found.path.ends_with(b"/env") && !found.argument.unwrap_or_default().starts_with(b"-");
+        // Which name env does not find is said below.
+        if found.ends_in_carriage_return() && !is_bare_env {
+            return Err(self.fault(asked, Some(script), Problem::CarriageReturnWord));
+        }
         let is_env = found.path.rsplit(|byte| *byte == b'/').next() == Some(b"env");
         match found.argument.filter(|_| is_env).map(script::env) {
             Some(Env::Program(name)) => self.env(script, id, name),

@@ -25,6 +25,8 @@ pub struct Config {
     pub env: Vec<String>,
     /// Empty for `/`.
     pub working_dir: String,
+    /// As `USER` has it: a name or a number, and a group after a colon.
+    pub user: String,
     /// By name.
     pub labels: BTreeMap<String, String>,
     /// Its layers, from the lowest.
@@ -64,6 +66,7 @@ struct Run {
     cmd: Option<Vec<String>>,
     env: Option<Vec<String>>,
     working_dir: Option<String>,
+    user: Option<String>,
     labels: Option<BTreeMap<String, String>>,
 }
 
@@ -98,6 +101,7 @@ impl Config {
             cmd: run.cmd.unwrap_or_default(),
             env: run.env.unwrap_or_default(),
             working_dir: run.working_dir.unwrap_or_default(),
+            user: run.user.unwrap_or_default(),
             labels: run.labels.unwrap_or_default(),
             diff_ids: image.rootfs.unwrap_or_default().diff_ids.unwrap_or_default(),
             steps: image.history.unwrap_or_default().into_iter().map(step).collect(),

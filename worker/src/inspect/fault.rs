@@ -36,6 +36,8 @@ pub(super) enum Problem {
     TooDeep,
     /// `#!/bin/sh\r`.
     CarriageReturn,
+    /// `#!/bin/sh -e\r`.
+    CarriageReturnWord,
     /// `#!/usr/bin/env prog arg`, which `env` takes for one name.
     EnvWords,
     /// Made for another machine.
@@ -73,7 +75,7 @@ impl Fault {
             Problem::NoProgram(_) => "no_program",
             Problem::Broken(_) => "broken_program",
             Problem::TooDeep => "too_deep",
-            Problem::CarriageReturn => "carriage_return",
+            Problem::CarriageReturn | Problem::CarriageReturnWord => "carriage_return",
             Problem::EnvWords => "env_words",
             Problem::Foreign { .. } => "foreign",
         };
@@ -120,6 +122,9 @@ impl Fault {
             Problem::TooDeep => format!("{what} is a script itself, and so on, further than Linux follows"),
             Problem::CarriageReturn => format!(
                 "{what} is not in the image: the script's first line ends in a carriage return; save it with line feeds only"
+            ),
+            Problem::CarriageReturnWord => format!(
+                "{what}, is given a word that ends in a carriage return, as the script's first line does; save it with line feeds only"
             ),
             Problem::EnvWords => format!(
                 "{what} is not in the image: env takes all words for one name; write #!/usr/bin/env -S with them"

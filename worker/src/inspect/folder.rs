@@ -15,9 +15,10 @@ use rustix::fs::{OFlags, XattrFlags, lgetxattr, llistxattr, setxattr};
 use rustix::io::Errno;
 use tempfile::NamedTempFile;
 
+use super::access::ACCOUNTS_BYTES;
 use super::content::{Body, Content};
-use super::layer::WHITEOUT;
-use super::nodes::{File, Kind, Nodes, ROOT, TooMany};
+use super::layer::{WHITEOUT, is_accounts};
+use super::nodes::{About, File, Kind, Nodes, ROOT, TooMany};
 use super::walk;
 
 /// Where overlayfs puts its notes.
@@ -65,12 +66,12 @@ pub(super) fn sees_overlays(scratch: &Path) -> bool {
 }
 
 /// The layer's tree.
-pub(super) fn read(folder: &Path) -> Result<Nodes, FolderError> {
+pub(super) fn read(root: &Path) -> Result<Nodes, FolderError> {
     let mut nodes = Nodes::new();
-    if is_opaque(folder)? {
+    if is_opaque(root)? {
         nodes.set_kind(ROOT, Kind::Folder { opaque: true });
     }
-    let mut pending = vec![(folder.to_owned(), ROOT)];
+    let mut pending = vec![(root.to_owned(), ROOT)];
     // Never recursive: a hostile tree may be as deep as it is large.
     while let Some((folder, id)) = pending.pop() {
         for entry in fs::read_dir(&folder)? {
@@ -85,8 +86,10 @@ pub(super) fn read(folder: &Path) -> Result<Nodes, FolderError> {
                 return Err(FolderError::Named { path });
             }
             let kind = kind(&path, found)?;
+            let about = about(root, &path)?;
             let is_folder = matches!(kind, Kind::Folder { .. });
             let id = nodes.put(id, entry.file_name().as_bytes(), kind, 0)?;
+            nodes.set_about(id, about);
             if is_folder {
                 pending.push((path, id));
             }
@@ -109,12 +112,32 @@ fn kind(path: &Path, found: FileType) -> Result<Kind, FolderError> {
     Ok(if is_whiteout { Kind::Whiteout } else { Kind::Special })
 }
 
+/// Whose it is; and all of it, where it is a list of users or groups.
+fn about(root: &Path, path: &Path) -> Result<About, FolderError> {
+    let found = fs::symlink_metadata(path)?;
+    let names: Vec<&[u8]> =
+        path.strip_prefix(root).unwrap_or(path).iter().map(std::ffi::OsStr::as_bytes).collect();
+    let is_kept = is_accounts(&names) && found.is_file() && found.len() <= ACCOUNTS_BYTES;
+    let text = if is_kept {
+        let mut bytes = Vec::new();
+        open(path)?.take(ACCOUNTS_BYTES).read_to_end(&mut bytes)?;
+        Some(bytes.into())
+    } else {
+        None
+    };
+    Ok(About { mode: found.mode() & 0o7777, uid: found.uid(), gid: found.gid(), text })
+}
+
+fn open(path: &Path) -> io::Result<fs::File> {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
+    OpenOptions::new().read(true).custom_flags(flags.cast_signed()).open(path)
+}
+
 fn file(path: &Path) -> Result<Kind, FolderError> {
     if is_opaque(path)? {
         return Err(FolderError::Marked { path: path.to_owned(), note: "opaque".to_owned() });
     }
-    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
-    let file = OpenOptions::new().read(true).custom_flags(flags.cast_signed()).open(path)?;
+    let file = open(path)?;
     let about: Metadata = file.metadata()?;
     let is_executable = about.permissions().mode() & 0o111 != 0;
     let content = match Content::read(&mut Opened(file), about.len()) {

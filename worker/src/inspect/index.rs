@@ -13,12 +13,12 @@ use super::content::Content;
 use super::elf::{Elf, Loader};
 use super::folder::{self, FolderError};
 use super::layer;
-use super::nodes::{File, Kind, Nodes, ROOT};
+use super::nodes::{About, File, Kind, Nodes, ROOT};
 use super::walk;
 
 /// Raised when entries change their meaning, or more of a layer is to be known: what was kept before is then
 /// read anew.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// Why a layer could not be read to its end.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +69,25 @@ struct Record {
     text: Vec<u8>,
     #[prost(message, optional, tag = "7")]
     elf: Option<ElfRecord>,
+    #[prost(message, optional, tag = "8")]
+    about: Option<AboutRecord>,
 }
+
+/// Whose it is. Most are root's, and take two bytes more than none.
+#[derive(Clone, PartialEq, Message)]
+struct AboutRecord {
+    #[prost(uint32, tag = "1")]
+    mode: u32,
+    #[prost(uint32, tag = "2")]
+    uid: u32,
+    #[prost(uint32, tag = "3")]
+    gid: u32,
+    #[prost(bytes = "vec", optional, tag = "4")]
+    text: Option<Vec<u8>>,
+}
+
+/// What an index says of one place: how deep it is, its name, what is there, and whose it is.
+pub(super) type Listed = (usize, Vec<u8>, Kind, Option<About>);
 
 #[derive(Clone, PartialEq, Message)]
 struct ElfRecord {
@@ -167,7 +185,7 @@ impl Index {
     }
 
     /// What is in it, folders before what is in them: how deep, by what name, and what.
-    pub(super) fn entries(&self) -> impl Iterator<Item = Result<(usize, Vec<u8>, Kind), Unusable>> {
+    pub(super) fn entries(&self) -> impl Iterator<Item = Result<Listed, Unusable>> {
         let mut rest = self.bytes.as_slice();
         let head = Head::decode_length_delimited(&mut rest).map_err(|_| Unusable("it is damaged"));
         let mut failed = head.err().map(Err);
@@ -193,7 +211,8 @@ impl Index {
         let mut index = Self::of(&Head { version: VERSION, malformed: String::new(), opaque });
         for (depth, name, id) in nodes.walk() {
             let depth = u32::try_from(depth).unwrap_or(u32::MAX);
-            let record = Record { depth, name: name.to_vec(), ..Record::of(nodes.kind(id)) };
+            let about = nodes.about(id).map(AboutRecord::of);
+            let record = Record { depth, name: name.to_vec(), about, ..Record::of(nodes.kind(id)) };
             index.push(&record);
         }
         index
@@ -213,17 +232,18 @@ impl Index {
 }
 
 /// The next entry. `most_depth`: as deep as it may lie, after the one before it.
-fn entry(rest: &mut &[u8], most_depth: &mut usize) -> Result<(usize, Vec<u8>, Kind), Unusable> {
+fn entry(rest: &mut &[u8], most_depth: &mut usize) -> Result<Listed, Unusable> {
     let record = Record::decode_length_delimited(rest).map_err(|_| Unusable("it is damaged"))?;
     let depth = usize::try_from(record.depth).unwrap_or(usize::MAX);
     if depth > *most_depth || record.name.is_empty() || record.name.contains(&b'/') {
         return Err(Unusable("it names a place that cannot be"));
     }
     let name = record.name.clone();
+    let about = record.about.clone().map(AboutRecord::about);
     let kind = record.into_kind()?;
     let holds = matches!(kind, Kind::Folder { .. });
     *most_depth = depth + usize::from(holds);
-    Ok((depth, name, kind))
+    Ok((depth, name, kind, about))
 }
 
 impl Record {
@@ -269,6 +289,17 @@ impl Record {
             }
         };
         Ok(Kind::File(File { is_executable: self.flag, size: self.size, content }))
+    }
+}
+
+impl AboutRecord {
+    fn of(about: &About) -> Self {
+        let text = about.text.as_deref().map(<[u8]>::to_vec);
+        Self { mode: about.mode, uid: about.uid, gid: about.gid, text }
+    }
+
+    fn about(self) -> About {
+        About { mode: self.mode, uid: self.uid, gid: self.gid, text: self.text.map(Into::into) }
     }
 }
 

@@ -2,12 +2,14 @@
 //! layers below. What an entry says of layers below (a whiteout, a hard link to nothing here) is kept for later.
 
 use std::io::Read;
+use std::sync::Arc;
 
 use archyard_model::limits;
 use tar::EntryType;
 
+use super::access::ACCOUNTS_BYTES;
 use super::content::Content;
-use super::nodes::{File, Id, Kind, Nodes, ROOT};
+use super::nodes::{About, File, Id, Kind, Nodes, ROOT};
 use super::walk::{Entry, Error, Walk};
 
 /// What names begin with that take something away.
@@ -46,7 +48,9 @@ fn put<R: Read>(
     if path[0].starts_with(AUFS) && path[0] != OPAQUE {
         return Ok(());
     }
-    let Some(kind) = kind(nodes, walk, entry)? else { return Ok(()) };
+    let mut about = About { mode: entry.mode & 0o7777, uid: entry.uid, gid: entry.gid, text: None };
+    let is_accounts = is_accounts(&path);
+    let Some(kind) = kind(nodes, walk, entry, is_accounts.then_some(&mut about.text))? else { return Ok(()) };
     let folder = make(nodes, folders, steps)?;
     if *base == OPAQUE {
         if let Kind::Folder { .. } = nodes.kind(folder) {
@@ -62,16 +66,35 @@ fn put<R: Read>(
         Kind::Folder { .. } => Kind::Folder { opaque: was_hidden },
         other => other,
     };
-    nodes.put(folder, base, kind, 0).map_err(too_many)?;
+    let id = nodes.put(folder, base, kind, 0).map_err(too_many)?;
+    nodes.set_about(id, about);
     Ok(())
 }
 
-/// What an entry puts there; none for what is no file at all.
-fn kind<R: Read>(nodes: &Nodes, walk: &mut Walk<R>, entry: &Entry) -> Result<Option<Kind>, Error> {
+/// Whether this is a list of users or groups.
+pub(super) fn is_accounts<N: AsRef<[u8]>>(path: &[N]) -> bool {
+    let path: Vec<&[u8]> = path.iter().map(AsRef::as_ref).collect();
+    path == [&b"etc"[..], b"passwd"] || path == [&b"etc"[..], b"group"]
+}
+
+/// What an entry puts there; none for what is no file at all. `text`: where its content is kept, if it is short.
+fn kind<R: Read>(
+    nodes: &Nodes,
+    walk: &mut Walk<R>,
+    entry: &Entry,
+    text: Option<&mut Option<Arc<[u8]>>>,
+) -> Result<Option<Kind>, Error> {
     let is_executable = entry.mode & 0o111 != 0;
     Ok(Some(match entry.kind {
         EntryType::Regular | EntryType::Continuous => {
-            let content = if entry.is_sparse { Content::Pieces } else { Content::read(walk, entry.size)? };
+            let content = match text {
+                _ if entry.is_sparse => Content::Pieces,
+                Some(text) if entry.size <= ACCOUNTS_BYTES => {
+                    *text = Some(walk.read(entry.size)?.into());
+                    Content::Data
+                }
+                _ => Content::read(walk, entry.size)?,
+            };
             Kind::File(File { is_executable, size: entry.size, content })
         }
         EntryType::Directory => Kind::Folder { opaque: false },

@@ -7,6 +7,7 @@
 //! Everything in an image is hostile. Nothing here talks to an Engine or a network, runs or unpacks anything, or
 //! holds a file in memory whole.
 
+mod access;
 mod command;
 mod config;
 mod content;

@@ -46,11 +46,31 @@ pub(super) struct File {
 #[error("it has more than {} files and folders, which is what is taken", limits::INSPECT_ENTRIES)]
 pub struct TooMany;
 
+/// Whose something is, and who may do what with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct About {
+    /// Permission bits.
+    pub(super) mode: u32,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    /// The whole content of a list of users or groups.
+    pub(super) text: Option<Arc<[u8]>>,
+}
+
+impl Default for About {
+    /// A folder that nobody spoke of: Engines make it so.
+    fn default() -> Self {
+        Self { mode: 0o755, uid: 0, gid: 0, text: None }
+    }
+}
+
 #[derive(Debug)]
 struct Node {
     parent: Id,
     layer: u16,
     kind: Kind,
+    /// None: nobody spoke of it.
+    about: Option<About>,
     children: BTreeMap<Box<[u8]>, Id>,
 }
 
@@ -64,11 +84,21 @@ impl Nodes {
     /// An empty root, of layer 0.
     pub(super) fn new() -> Self {
         let kind = Kind::Folder { opaque: false };
-        Self { nodes: vec![Node { parent: ROOT, layer: 0, kind, children: BTreeMap::new() }] }
+        Self { nodes: vec![Node { parent: ROOT, layer: 0, kind, about: None, children: BTreeMap::new() }] }
     }
 
     pub(super) fn kind(&self, id: Id) -> &Kind {
         &self.node(id).kind
+    }
+
+    /// Whose it is; none where nobody spoke of it.
+    pub(super) fn about(&self, id: Id) -> Option<&About> {
+        self.node(id).about.as_ref()
+    }
+
+    /// Says whose it is.
+    pub(super) fn set_about(&mut self, id: Id, about: About) {
+        self.node_mut(id).about = Some(about);
     }
 
     /// The layer that it came with.
@@ -98,6 +128,7 @@ impl Nodes {
             if !merges {
                 node.children = BTreeMap::new();
                 node.kind = kind;
+                node.about = None;
             }
             node.layer = layer;
             return Ok(id);
@@ -106,7 +137,7 @@ impl Nodes {
             return Err(TooMany);
         }
         let id = Id::try_from(self.nodes.len()).map_err(|_| TooMany)?;
-        self.nodes.push(Node { parent: folder, layer, kind, children: BTreeMap::new() });
+        self.nodes.push(Node { parent: folder, layer, kind, about: None, children: BTreeMap::new() });
         self.node_mut(folder).children.insert(name.into(), id);
         Ok(id)
     }

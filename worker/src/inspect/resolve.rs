@@ -21,6 +21,16 @@ pub(super) enum Lost {
 impl Tree {
     /// The file at this path, links followed; relative ones begin at `folder`.
     pub(super) fn find(&self, folder: Id, path: &[u8]) -> Result<Id, Lost> {
+        self.find_through(folder, path, |_| ())
+    }
+
+    /// The same; `through` learns of every folder in which a name is looked up on the way.
+    pub(super) fn find_through(
+        &self,
+        folder: Id,
+        path: &[u8],
+        mut through: impl FnMut(Id),
+    ) -> Result<Id, Lost> {
         let mut at = if path.starts_with(b"/") { ROOT } else { folder };
         let mut pending: Vec<&[u8]> = names(path).rev().collect();
         // The links whose targets are being followed, with what was pending before each.
@@ -30,6 +40,7 @@ impl Tree {
             if !matches!(self.nodes.kind(at), Kind::Folder { .. }) {
                 return Err(Lost::NotAFolder(at));
             }
+            through(at);
             if name == b".." {
                 at = self.nodes.parent(at);
                 continue;

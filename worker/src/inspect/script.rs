@@ -27,6 +27,18 @@ pub(super) fn interpreter(line: &[u8], is_whole: bool) -> Option<Interpreter<'_>
     (!path.is_empty()).then_some(Interpreter { path, argument })
 }
 
+impl Interpreter<'_> {
+    /// Whether it is given a word that ends in a carriage return and stumbles over it. Linux takes none away. `env -S`
+    /// splits words at one; perl and ruby ignore one at the end of their options.
+    pub(super) fn ends_in_carriage_return(&self) -> bool {
+        let Some(argument) = self.argument.filter(|argument| argument.ends_with(b"\r")) else { return false };
+        let name = self.path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+        let splits = argument.starts_with(b"-S") || argument.starts_with(b"--split-string=");
+        let ignores = name.starts_with(b"perl") || name.starts_with(b"ruby");
+        !(name == b"env" && splits || ignores && argument.starts_with(b"-"))
+    }
+}
+
 /// What `env` is asked to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Env<'a> {
@@ -174,6 +186,27 @@ mod tests {
         assert_eq!(read("   ", true), None);
         assert_eq!(read("/a/long/name", false), None);
         assert_eq!(read("/a/name with", false), some("/a/name", Some("with")));
+    }
+
+    #[test]
+    fn a_word_that_ends_in_a_carriage_return_is_seen() {
+        for (line, seen) in [
+            ("/bin/sh -e\r", true),
+            ("/bin/sh \r", true),
+            ("/bin/sh\t-e -x\r", true),
+            ("/usr/bin/python3 -u\r", true),
+            ("/usr/bin/env bash\r", true),
+            ("/usr/bin/env -i\r", true),
+            ("/usr/bin/perl \r", true),
+            ("/bin/sh -e", false),
+            ("/bin/sh\r", false),
+            ("/usr/bin/env -S bash -e\r", false),
+            ("/usr/bin/perl -w\r", false),
+            ("/usr/bin/perl5.36.0 -w\r", false),
+        ] {
+            let found = interpreter(line.as_bytes(), true).unwrap();
+            assert_eq!(found.ends_in_carriage_return(), seen, "{line:?}");
+        }
     }
 
     #[test]

@@ -103,7 +103,11 @@ impl Program {
 
 /// A layer's tar.
 #[derive(Default)]
-pub(super) struct Layer(Vec<u8>);
+pub(super) struct Layer {
+    bytes: Vec<u8>,
+    /// Where the last entry begins.
+    last: usize,
+}
 
 impl Layer {
     pub(super) fn file(self, path: &str, mode: u32, content: &[u8]) -> Self {
@@ -116,6 +120,22 @@ impl Layer {
 
     pub(super) fn folder(self, path: &str) -> Self {
         self.entry(tar::EntryType::Directory, path, 0o755, "", b"")
+    }
+
+    /// A folder of this mode.
+    pub(super) fn folder_of(self, path: &str, mode: u32) -> Self {
+        self.entry(tar::EntryType::Directory, path, mode, "", b"")
+    }
+
+    /// Gives the last entry an owner and a group.
+    pub(super) fn owned(mut self, uid: u64, gid: u64) -> Self {
+        let start = self.last;
+        let mut header = tar::Header::from_byte_slice(&self.bytes[start..start + 512]).clone();
+        header.set_uid(uid);
+        header.set_gid(gid);
+        header.set_cksum();
+        self.bytes[start..start + 512].copy_from_slice(header.as_bytes());
+        self
     }
 
     pub(super) fn symlink(self, path: &str, target: &str) -> Self {
@@ -142,14 +162,15 @@ impl Layer {
         header.set_mode(mode);
         header.set_size(content.len() as u64);
         header.set_cksum();
-        self.0.extend(header.as_bytes());
-        self.0.extend(content);
-        self.0.resize(self.0.len().next_multiple_of(512), 0);
+        self.last = self.bytes.len();
+        self.bytes.extend(header.as_bytes());
+        self.bytes.extend(content);
+        self.bytes.resize(self.bytes.len().next_multiple_of(512), 0);
         self
     }
 
     pub(super) fn tar(&self) -> Vec<u8> {
-        [self.0.as_slice(), &[0; 1024]].concat()
+        [self.bytes.as_slice(), &[0; 1024]].concat()
     }
 
     pub(super) fn index(&self) -> Index {

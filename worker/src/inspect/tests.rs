@@ -1,6 +1,7 @@
 //! Images of hand-made layers, good and bad, one row a way to be wrong.
 
 mod layers;
+mod users;
 mod words;
 
 use archyard_model::{Checks, ForeignPolicy};
@@ -243,6 +244,14 @@ fn scripts_are_followed_to_their_interpreters() {
     fails(&["/app"], &[script("#!/usr/bin/env node"), own_env()], "interpreter_not_found", &["\"node\""]);
     fails(&["/app"], &[script("#!/usr/bin/env sh -e"), own_env()], "interpreter_env_words", &["env -S"]);
     fails(&["/app"], &[script("#!/bin/sh\r"), shell()], "interpreter_carriage_return", &["line feeds"]);
+    for line in ["#!/bin/sh -e\r", "#!/bin/sh \r", "#! /bin/sh\t-eu\r"] {
+        fails(
+            &["/app"],
+            &[script(line), shell()],
+            "interpreter_carriage_return",
+            &["\"/bin/sh\"", "the script /app", "carriage return", "line feeds"],
+        );
+    }
     fails(&["/app"], &[script("#!/app")], "interpreter_too_deep", &["further than Linux"]);
     // What env runs begins anew, but goes in no circles.
     let env = || layer().program("bin/env", AMD64).program("bin/sh", AMD64);

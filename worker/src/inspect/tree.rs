@@ -77,7 +77,7 @@ impl Tree {
         // Looked up before anything of this layer is there: a layer's own files were linked as it was read.
         let mut linked = Vec::new();
         for entry in index.entries() {
-            if let (_, _, Kind::HardLink(target)) = entry? {
+            if let (_, _, Kind::HardLink(target), _) = entry? {
                 linked.push(self.linked(&target));
             }
         }
@@ -87,23 +87,30 @@ impl Tree {
         }
         let mut folders = vec![ROOT];
         for entry in index.entries() {
-            let (depth, name, kind) = entry?;
+            let (depth, name, kind, about) = entry?;
             folders.truncate(depth + 1);
             let Some(folder) = folders.last().copied() else { continue };
             let kind = match kind {
                 Kind::HardLink(target) => linked.next().flatten().unwrap_or(Kind::HardLink(target)),
                 other => other,
             };
-            match kind {
-                Kind::Whiteout => self.nodes.remove(folder, &name),
+            let id = match kind {
+                Kind::Whiteout => {
+                    self.nodes.remove(folder, &name);
+                    continue;
+                }
                 Kind::Folder { opaque } => {
                     let id = self.nodes.put(folder, &name, Kind::Folder { opaque: false }, layer)?;
                     if opaque {
                         self.nodes.clear(id);
                     }
                     folders.push(id);
+                    id
                 }
-                other => drop(self.nodes.put(folder, &name, other, layer)?),
+                other => self.nodes.put(folder, &name, other, layer)?,
+            };
+            if let Some(about) = about {
+                self.nodes.set_about(id, about);
             }
         }
         Ok(())

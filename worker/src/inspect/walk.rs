@@ -30,6 +30,8 @@ pub(super) struct Entry {
     pub(super) path: Vec<u8>,
     pub(super) kind: EntryType,
     pub(super) mode: u32,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
     pub(super) link: Vec<u8>,
     /// Of the content that follows, in bytes.
     pub(super) size: u64,
@@ -53,6 +55,8 @@ struct Extensions {
     path: Option<Vec<u8>>,
     link: Option<Vec<u8>>,
     size: Option<u64>,
+    uid: Option<u32>,
+    gid: Option<u32>,
     is_sparse: bool,
     long_path: Option<Vec<u8>>,
     long_link: Option<Vec<u8>>,
@@ -143,7 +147,12 @@ impl<R: Read> Walk<R> {
         self.content(size);
         let mode = header.mode().map_err(|_| malformed("a mode that is no number"))?;
         let is_sparse = is_old_gnu_sparse || extensions.is_sparse;
-        Ok(Entry { path, kind, mode, link, size, is_sparse })
+        // Numbers that are none say nothing: whose a file is decides only about a warning.
+        let owner = |own: Option<u32>, header: io::Result<u64>| {
+            own.or_else(|| header.ok().and_then(|id| u32::try_from(id).ok())).unwrap_or_default()
+        };
+        let (uid, gid) = (owner(extensions.uid, header.uid()), owner(extensions.gid, header.gid()));
+        Ok(Entry { path, kind, mode, uid, gid, link, size, is_sparse })
     }
 
     /// The next header; none where the archive ends.
@@ -241,6 +250,8 @@ impl Extensions {
                 let size = number(value).ok_or_else(|| malformed("a PAX size that is no number"))?;
                 self.size = Some(size);
             }
+            b"uid" => self.uid = number(value).and_then(|id| u32::try_from(id).ok()),
+            b"gid" => self.gid = number(value).and_then(|id| u32::try_from(id).ok()),
             _ => {}
         }
         Ok(())
