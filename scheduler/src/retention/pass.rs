@@ -290,8 +290,19 @@ impl<'a> Pass<'a> {
     fn log_items(&mut self) -> Result<Vec<Item>, Cut> {
         let mut items = Vec::new();
         for build in self.kept.logs.clone() {
-            let bytes = self.stores.spools.bytes(build)?;
-            items.push(self.item(build, bytes, self.ended.get(&build)));
+            let ended = self.ended.get(&build);
+            let settled = ended.filter(|ended| self.age(ended) >= self.recent);
+            let bytes = match settled.and_then(|ended| ended.log_bytes.get()) {
+                Some(bytes) => *bytes,
+                None => {
+                    let bytes = self.stores.spools.bytes(build)?;
+                    match settled {
+                        Some(ended) => *ended.log_bytes.get_or_init(|| bytes),
+                        None => bytes,
+                    }
+                }
+            };
+            items.push(self.item(build, bytes, ended));
             self.pace.step()?;
         }
         Ok(items)

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use archyard_model::{Blake3, BuildId, BuildRecord};
 use archyard_proto::v1 as proto;
@@ -22,6 +22,8 @@ pub(crate) struct Ended {
     pub(crate) dockerfile: Blake3,
     /// Of its record, on the disk.
     pub(crate) bytes: u64,
+    /// Of its logs, once they do not grow any more and somebody looked.
+    pub(crate) log_bytes: OnceLock<u64>,
 }
 
 /// All of them, by name.
@@ -81,6 +83,7 @@ impl Views {
             manifest: record.plan.context.manifest_digest,
             dockerfile: record.plan.dockerfile,
             bytes,
+            log_bytes: OnceLock::new(),
         });
     }
 
@@ -116,6 +119,7 @@ impl Views {
             manifest,
             dockerfile,
             bytes,
+            log_bytes: OnceLock::new(),
         });
     }
 
@@ -129,6 +133,7 @@ impl Views {
             manifest: nothing,
             dockerfile: nothing,
             bytes,
+            log_bytes: OnceLock::new(),
         });
     }
 
