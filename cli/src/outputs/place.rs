@@ -103,7 +103,7 @@ mod tests {
         assert!(!to.join("a").exists(), "something was moved");
         // The same image, once more.
         fs::remove_file(from.join("sub/pipe")).unwrap();
-        rustix::fs::mknodat(rustix::fs::CWD, &from.join("sub/pipe"), rustix::fs::FileType::Fifo, mode, 0)
+        rustix::fs::mknodat(rustix::fs::CWD, from.join("sub/pipe"), rustix::fs::FileType::Fifo, mode, 0)
             .unwrap();
         place(&from, &to).unwrap();
         assert!(to.join("a").exists() && pipe.exists());
