@@ -4,6 +4,7 @@
 //! the field as the `.proto` does, and is the only way from a message to the types of this crate.
 
 mod checks;
+mod context;
 mod plan;
 mod record;
 mod spec;
