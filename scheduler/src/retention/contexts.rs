@@ -116,6 +116,9 @@ pub(super) fn sweep(store: &Store, uses: &Uses, order: Order<'_>, pace: &mut Pac
     Ok(swept)
 }
 
+/// Bytes that nothing else kept occupies: at all, and for each project.
+type Fresh = (u64, Vec<(Arc<str>, u64)>);
+
 /// Blobs that stay.
 struct Kept<'a> {
     store: &'a Store,
@@ -178,7 +181,7 @@ impl Kept<'_> {
     }
 
     /// Keeps a context.
-    fn add(&mut self, manifest: Blake3, pace: &mut Pace) -> Result<(u64, Vec<(Arc<str>, u64)>), Cut> {
+    fn add(&mut self, manifest: Blake3, pace: &mut Pace) -> Result<Fresh, Cut> {
         let named = self.named(manifest);
         let fresh = self.fresh(manifest, &named, pace)?;
         self.insert(manifest, &named);
@@ -194,12 +197,7 @@ impl Kept<'_> {
     }
 
     /// What of it is not kept yet, in bytes: at all, and for each of its projects.
-    fn fresh(
-        &self,
-        manifest: Blake3,
-        named: &[Blake3],
-        pace: &mut Pace,
-    ) -> Result<(u64, Vec<(Arc<str>, u64)>), Cut> {
+    fn fresh(&self, manifest: Blake3, named: &[Blake3], pace: &mut Pace) -> Result<Fresh, Cut> {
         let projects: Vec<&Arc<str>> = match (self.limits.project_bytes, self.uses.get(&manifest)) {
             (Some(_), Some(used)) => used.projects.iter().collect(),
             _ => Vec::new(),

@@ -101,7 +101,8 @@ fn file(number: u8) -> Vec<u8> {
 
 /// A context holds the files whose bits are set; any two share some.
 fn context(number: u8) -> (ContextManifest, Vec<u8>, Vec<Vec<u8>>) {
-    let files: Vec<u8> = (0..FILES).filter(|file| (file + number) % 3 != 0 || *file == number).collect();
+    let files: Vec<u8> =
+        (0..FILES).filter(|file| !(file + number).is_multiple_of(3) || *file == number).collect();
     let entry = |file_number: &u8| ContextEntry {
         path: format!("f{file_number}").into_bytes(),
         mode: 0o644,
@@ -300,8 +301,8 @@ impl World {
         self.ended.push(build);
     }
 
-    fn apply(&mut self, op: Op) {
-        match op {
+    fn apply(&mut self, op: &Op) {
+        match *op {
             Op::Ask(context) => drop(self.ask_context(context)),
             Op::Upload { context, manifest } => self.upload(context, manifest),
             Op::UploadManifest(context) => self.upload_manifest(context),
@@ -438,8 +439,8 @@ fn pass(world: &Arc<Mutex<World>>, prune: Option<&Prune>, meanwhile: Vec<Op>) {
         move || {
             let op = queue.lock().unwrap().pop_front();
             match op {
-                Some(op) => lock(&world).apply(op),
-                None if steps % 4 == 0 => lock(&world).check(),
+                Some(op) => lock(&world).apply(&op),
+                None if steps.is_multiple_of(4) => lock(&world).check(),
                 None => {}
             }
             steps += 1;
@@ -496,7 +497,7 @@ proptest! {
                     };
                     pass(&world, Some(&prune), meanwhile);
                 }
-                op => lock(&world).apply(op),
+                op => lock(&world).apply(&op),
             }
         }
         // Everything ends, and time passes.
@@ -505,8 +506,8 @@ proptest! {
             if world.submitting.is_empty() && world.active.is_empty() {
                 break;
             }
-            world.apply(Op::Accept);
-            world.apply(Op::End);
+            world.apply(&Op::Accept);
+            world.apply(&Op::End);
         }
         lock(&world).clock.advance(2 * RECENT);
         pass(&world, None, Vec::new());
