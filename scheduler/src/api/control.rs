@@ -212,7 +212,7 @@ fn read_message(message: proto::WorkerMessage) -> Result<WorkerInput, Invalid> {
             let warning = short("result.log_warning", result.log_warning, limits::FAILURE_MESSAGE_BYTES)?;
             Ok(WorkerInput::AttemptEnded {
                 attempt: attempt_from_proto(result.attempt)?,
-                outcome,
+                outcome: Box::new(outcome),
                 log_bytes: result.log_bytes,
                 log_warning: (!warning.is_empty()).then_some(warning),
             })

@@ -151,7 +151,7 @@ pub enum WorkerInput {
     },
     AttemptEnded {
         attempt: AttemptId,
-        outcome: Result<ImageResult, Failure>,
+        outcome: Box<Result<ImageResult, Failure>>,
         log_bytes: u64,
         log_warning: Option<String>,
     },
@@ -276,7 +276,7 @@ impl Handle {
                 Input::LeaseRejected { connection, attempt, code, message }
             }
             WorkerInput::AttemptEnded { attempt, outcome, log_bytes, log_warning } => {
-                Input::AttemptEnded { connection, attempt, outcome, log_bytes, log_warning }
+                Input::AttemptEnded { connection, attempt, outcome: *outcome, log_bytes, log_warning }
             }
             WorkerInput::DrainRequested { draining } => Input::WorkerWishesDrain { connection, draining },
         };

@@ -83,7 +83,8 @@ async fn lease(connection: &mut Connection) -> AttemptId {
 
 async fn finish(handle: &Handle, connection: &Connection, attempt: AttemptId) {
     let outcome = Ok(ImageResult::default());
-    let ended = WorkerInput::AttemptEnded { attempt, outcome, log_bytes: 3, log_warning: None };
+    let ended =
+        WorkerInput::AttemptEnded { attempt, outcome: Box::new(outcome), log_bytes: 3, log_warning: None };
     handle.worker_said(connection.id, WorkerInput::LeaseAccepted { attempt }).await.unwrap();
     handle.worker_said(connection.id, ended).await.unwrap();
 }
