@@ -104,7 +104,7 @@ fn happen(farm: &mut Farm, h: &Happening) {
                 _ => image(),
             },
             log_bytes: u64::from(h.dice),
-            log_warning: (h.dice % 4 == 0).then(|| "clipped".to_owned()),
+            log_warning: h.dice.is_multiple_of(4).then(|| "clipped".to_owned()),
         },
         16 => Input::Cancel { build, principal: Principal::local(), reason: "why".to_owned() },
         17 => Input::DrainWorker {
