@@ -135,6 +135,7 @@ pub struct FarmCounts {
 /// What a worker says on its stream after Hello.
 #[derive(Debug, Clone)]
 #[allow(missing_docs, reason = "each field is the word of the design it is named for")]
+#[allow(clippy::large_enum_variant, reason = "few wait at a time")]
 pub enum WorkerInput {
     Heartbeat {
         sequence: u64,
