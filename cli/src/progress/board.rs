@@ -240,7 +240,7 @@ impl Board {
             EventKind::Accepted { .. } => self.accepted_at = Some(at),
             EventKind::Waiting { reason } => self.waiting = Some(reason.clone()),
             EventKind::ContextMissed { reason } => {
-                self.waiting = Some(format!("its whole context: {reason}"))
+                self.waiting = Some(format!("its whole context: {reason}"));
             }
             EventKind::Locked { .. } => self.waiting = None,
             EventKind::JobWaiting { job, reason } => {
