@@ -207,8 +207,10 @@ impl<'a> Standings<'a> {
             let mut served = turns.iter().map(|turn| turn.served).max().unwrap_or_default();
             let mut heads = BTreeMap::new();
             let mut places = BTreeMap::new();
-            for position in (1..).take(PLACES) {
-                let Some(mut turn) = turns.pop_first() else { break };
+            let mut position = 0;
+            while places.len() < PLACES
+                && let Some(mut turn) = turns.pop_first()
+            {
                 let jobs = heads.entry(turn.project.clone()).or_insert_with(|| {
                     let jobs = lines.iter().map(|(_, line)| line.jobs(&turn.project).peekable());
                     jobs.collect::<Vec<_>>()
@@ -217,8 +219,10 @@ impl<'a> Standings<'a> {
                     .iter_mut()
                     .filter_map(|jobs| Some((*jobs.peek()?, jobs)))
                     .min_by_key(|(queued, _)| *queued);
+                // A project without further jobs has no further turn.
                 let Some((queued, jobs)) = first else { continue };
                 jobs.next();
+                position += 1;
                 places.insert(queued.job, position);
                 served += 1;
                 turn.served = served;
