@@ -37,8 +37,10 @@ fn a_build_behind_busy_slots_says_its_place_and_what_runs_ahead() {
     let small = Project::new(&format!("FROM BASE\nRUN echo {}\n", unique("behind")));
     let (mut second_client, second) = start(&small, &platform, "second");
     let (mut third_client, third) = start(&small, &platform, "third");
-    // Nothing runs this one, however many slots come free.
-    let (mut orphan_client, orphan) = start(&small, "linux/riscv64", "orphan");
+    // No worker runs this one, however many slots come free.
+    let foreign = farm.env.foreign[0].to_string();
+    let no_worker = format!("no native worker for {foreign}");
+    let (mut orphan_client, orphan) = start(&small, &foreign, "orphan");
 
     let builds = wait_for("all are locked", PATIENCE, || {
         let builds = listed(&farm, &["--state", "queued"]);
@@ -55,16 +57,15 @@ fn a_build_behind_busy_slots_says_its_place_and_what_runs_ahead() {
     }
     let waiting = wait_for("the orphan is locked", PATIENCE, || {
         let builds = listed(&farm, &["--state", "waiting"]);
-        let told = builds.iter().any(|build| build["waiting_reason"] == "no native worker for linux/riscv64");
+        let told = builds.iter().any(|build| build["waiting_reason"] == no_worker.as_str());
         told.then_some(builds)
     });
     assert_eq!(ids(&waiting), [&orphan]);
     assert_eq!(ids(&listed(&farm, &["--state", "running"])), [&first]);
     let end = &first[first.len() - 8..];
-    farm.run(&["ps"]).expect(0).says_out(&[
-        &format!("queued: 2 of 2, behind {end} on "),
-        "waiting: no native worker for linux/riscv64",
-    ]);
+    farm.run(&["ps"])
+        .expect(0)
+        .says_out(&[&format!("queued: 2 of 2, behind {end} on "), &format!("waiting: {no_worker}")]);
     farm.run(&["show", &third])
         .expect(0)
         .says_out(&[&format!("{platform} queued: 2 of 2, behind {first} on ")]);
