@@ -128,18 +128,20 @@ impl<'a> Watch<'a> {
             () = self.cancel.cancelled() => return Err(BuildError::Canceled),
             connected = connected => connected.map_err(|error| unreachable(&error))?,
         };
-        match self.solve(&control, request).await? {
-            Ok(response) => Ok(response.into_inner()),
-            Err(status) if is_transport(&status) || control.is_closed() => Err(self.lost(status.message())),
-            Err(status) if status.message().contains("context canceled") => {
-                Err(self.lost("the Engine stopped the build; is it shutting down?"))
+        let status = match self.solve(&control, request).await? {
+            Ok(response) => return Ok(response.into_inner()),
+            Err(status) => status,
+        };
+        // First: how BuildKit ends a build whose files were refused, it says in several ways.
+        Err(match files.failure() {
+            Some(Unserved::Unreadable(reason)) => infrastructure("context_unreadable", reason),
+            Some(Unserved::Incomplete(reason)) => infrastructure("context_incomplete", reason),
+            None if is_transport(&status) || control.is_closed() => self.lost(status.message()),
+            None if status.message().contains("context canceled") => {
+                self.lost("the Engine stopped the build; is it shutting down?")
             }
-            Err(status) => Err(match files.failure() {
-                Some(Unserved::Unreadable(reason)) => infrastructure("context_unreadable", reason),
-                Some(Unserved::Incomplete(reason)) => infrastructure("context_incomplete", reason),
-                None => judge(&status, &self.progress, request),
-            }),
-        }
+            None => judge(&status, &self.progress, request),
+        })
     }
 
     /// Runs the Solve and tells its progress, all of it, until both have ended.
