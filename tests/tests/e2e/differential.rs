@@ -9,10 +9,6 @@ use archyard_tests::project::unique;
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 use xtask::engine::Kind;
 
-/// The farm replaces the nanoseconds of times, and its exporters round them up. Once they are the source's, this is
-/// `Times::Exact`.
-const TIMES: Times = Times::Ignored;
-
 fn folder(path: &Path, mode: u32) {
     fs::create_dir_all(path).unwrap();
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
@@ -81,7 +77,7 @@ fn times(tree: &Path) {
     touch(&tree.join("folder"), 1_400_000_000, 123_456_789);
 }
 
-fn alike(kind: Kind) {
+fn alike(kind: Kind, times_are: Times) {
     let on = Differential::on(kind);
     for fill in [links_and_modes, empty_and_named, times] {
         let context = tempfile::tempdir().unwrap();
@@ -91,21 +87,22 @@ fn alike(kind: Kind) {
         // A label makes it a build that nothing has cached.
         let dockerfile = format!("FROM scratch\nLABEL unique={}\nCOPY tree /tree\n", unique("alike"));
         fs::write(context.path().join("Dockerfile"), dockerfile).unwrap();
-        on.assert_alike(context.path(), &[], TIMES);
+        on.assert_alike(context.path(), &[], times_are);
     }
 }
 
 #[test]
 fn files_are_those_of_buildx_on_20_10() {
-    alike(Kind::Host);
+    // In a tar of 20.10 the farm's times are a second late where the source has half a second or more.
+    alike(Kind::Host, Times::Ignored);
 }
 
 #[test]
 fn files_are_those_of_buildx_on_28() {
-    alike(Kind::SidOverlay);
+    alike(Kind::SidOverlay, Times::Exact);
 }
 
 #[test]
 fn files_are_those_of_buildx_on_28_with_containerds_store() {
-    alike(Kind::SidContainerd);
+    alike(Kind::SidContainerd, Times::Exact);
 }
