@@ -36,9 +36,9 @@ impl<'a> Submission<'a> {
         Self { farm, planned, logins, updates, request_id: Ulid::new() }
     }
 
-    /// Submits in the hope that the farm has every blob, as it does when nothing changed. None: it has not, or did not
+    /// Submits without an upload first: the farm has every blob when nothing changed. None: it lacks one, or did not
     /// answer; then upload first.
-    pub(crate) async fn hopefully(&self) -> Result<Option<String>> {
+    pub(crate) async fn without_upload(&self) -> Result<Option<String>> {
         match self.call().await {
             Ok(answer) => Ok(Some(self.submitted(answer.into_inner()).await)),
             Err(status) if lacks_blobs(&status) || is_transient(&status) => Ok(None),
@@ -47,7 +47,7 @@ impl<'a> Submission<'a> {
     }
 
     /// Submits after an upload, and returns the build's id.
-    pub(crate) async fn surely(&self) -> Result<String> {
+    pub(crate) async fn after_upload(&self) -> Result<String> {
         let answer = match persist(self.updates, Some(BEFORE_SUBMISSION), || self.call()).await {
             // A blob went away between the question and the plan: the farm cleans up.
             Err(status) if lacks_blobs(&status) => {

@@ -206,7 +206,7 @@ async fn submitted(
     let mut scans = 1;
     loop {
         let submission = Submission::new(farm, &planned, &prepared.logins, &updates);
-        if let Some(build) = submission.hopefully().await? {
+        if let Some(build) = submission.without_upload().await? {
             return Ok(build);
         }
         let cargo = Cargo::of(&planned);
@@ -217,7 +217,7 @@ async fn submitted(
             }
         };
         match uploaded {
-            Ok(()) => return submission.surely().await,
+            Ok(()) => return submission.after_upload().await,
             // A file was written to since it was read: its new content is as good.
             Err(error) if scans < SCANS && has_changed(&error) => scans += 1,
             Err(error) => return Err(error),

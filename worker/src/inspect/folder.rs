@@ -86,10 +86,13 @@ pub(super) fn read(root: &Path) -> Result<Nodes, FolderError> {
                 return Err(FolderError::Named { path });
             }
             let kind = kind(&path, found)?;
-            let about = about(root, &path)?;
+            // A whiteout's owner means nothing, and a tar's whiteout has none that is kept.
+            let about = if kind == Kind::Whiteout { None } else { Some(about(root, &path)?) };
             let is_folder = matches!(kind, Kind::Folder { .. });
             let id = nodes.put(id, entry.file_name().as_bytes(), kind, 0)?;
-            nodes.set_about(id, about);
+            if let Some(about) = about {
+                nodes.set_about(id, about);
+            }
             if is_folder {
                 pending.push((path, id));
             }
