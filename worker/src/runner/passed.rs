@@ -15,7 +15,7 @@ use proto::log_frame::Warning as WarningFrame;
 use crate::inspect::{Store, Warning};
 
 /// Raised when the rules of inspection change: what passed by the older ones is judged again.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// All that is told of an image that passed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
