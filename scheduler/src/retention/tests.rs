@@ -484,6 +484,8 @@ proptest! {
             bytes: Limit::At(blocks * BLOCK),
             project_bytes: project_blocks.map_or(Limit::None, |blocks| Limit::At(blocks * BLOCK)),
         };
+        // A prune of one project takes its newer records and leaves the older ones of the others.
+        let spares_projects = ops.iter().any(|op| matches!(op, Op::Prune { project: Some(_), .. }));
         let world = Arc::new(Mutex::new(World::new(limits)));
         for op in ops {
             match op {
@@ -516,8 +518,9 @@ proptest! {
         // Of two that are alike in all but their use the one used last stays.
         let kept: BTreeSet<BuildId> = now.stores.views.builds().unwrap().into_iter().collect();
         let by_end: Vec<bool> = now.ended.iter().map(|build| kept.contains(&build.id)).collect();
-        if project_blocks.is_none() && kept.len() < by_end.len() && !kept.is_empty() {
-            prop_assert!(by_end.is_sorted() , "an older record stayed and a newer one went: {by_end:?}");
+        let by_age_alone = project_blocks.is_none() && !spares_projects;
+        if by_age_alone && kept.len() < by_end.len() && !kept.is_empty() {
+            prop_assert!(by_end.is_sorted(), "an older record stayed and a newer one went: {by_end:?}");
         }
         drop(now);
         lock(&world).clock.advance(2 * AGE);
