@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use parse_dockerfile::{Flag, Instruction, Source, UnescapedString};
 
-use super::{mount, shell};
+use super::{mask, mount, shell};
 
 /// One instruction of a stage. Words are as written: nothing is put in yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,18 +28,11 @@ pub(super) fn read<'a>(
     escape: char,
 ) -> Vec<Command> {
     match instruction {
-        Instruction::Arg(arg) => {
-            let words = shell::words(&arg.arguments.value, escape);
-            let pairs = words.into_iter().map(|word| match word.split_once('=') {
-                Some((name, default)) => (name.to_owned(), Some(default.to_owned())),
-                None => (word.to_owned(), None),
-            });
-            vec![Command::Arg(pairs.collect())]
-        }
+        Instruction::Arg(arg) => vec![Command::Arg(arguments(&arg.arguments.value, escape))],
         Instruction::Env(env) => vec![Command::Env(pairs(&env.arguments.value, escape))],
         Instruction::Add(add) => copy(&add.src, written),
         Instruction::Copy(copied) => {
-            let from = last(&copied.options, "from").map(|from| from.value.trim_matches(['"', '\'']));
+            let from = flag(&copied.options, "from").map(|from| from.value.trim_matches(['"', '\'']));
             match from {
                 Some(from) if !from.is_empty() => Vec::new(),
                 _ => copy(&copied.src, written),
@@ -55,7 +48,9 @@ pub(super) fn read<'a>(
 
 fn copy<'a>(sources: &[Source<'_>], written: impl Fn(Range<usize>) -> &'a str) -> Vec<Command> {
     let paths = sources.iter().filter_map(|source| match source {
-        Source::Path(path) if !is_here_document(written(path.span.clone())) => Some(path.value.to_string()),
+        Source::Path(path) if mask::here_document(written(path.span.clone())).is_none() => {
+            Some(path.value.to_string())
+        }
         _ => None,
     });
     vec![Command::Copy(paths.collect())]
@@ -67,12 +62,6 @@ fn of_mount(value: &str) -> Option<Command> {
         mount::OfContext::Tmpfs => Some(Command::Tmpfs),
         mount::OfContext::Path(path) => Some(Command::Mount(path.to_owned())),
     }
-}
-
-/// BuildKit's rule: `<<NAME`, perhaps with a file descriptor before it and a `-` behind.
-fn is_here_document(word: &str) -> bool {
-    let rest = word.trim_start_matches(|c: char| c.is_ascii_digit()).strip_prefix("<<");
-    rest.is_some_and(|rest| !rest.trim_start_matches('-').is_empty() && !rest.contains('<'))
 }
 
 /// `NAME=VALUE` pairs, or one name and the rest of the line.
@@ -87,6 +76,17 @@ fn pairs(arguments: &str, escape: char) -> Vec<(String, String)> {
     words.into_iter().filter_map(pair).collect()
 }
 
-fn last<'a, 'b>(flags: &'b [Flag<'a>], name: &str) -> Option<&'b UnescapedString<'a>> {
+/// What an `ARG` declares: names, with their defaults as written.
+pub(super) fn arguments(text: &str, escape: char) -> Vec<(String, Option<String>)> {
+    let words = shell::words(text, escape).into_iter();
+    let declared = words.map(|word| match word.split_once('=') {
+        Some((name, default)) => (name.to_owned(), Some(default.to_owned())),
+        None => (word.to_owned(), None),
+    });
+    declared.collect()
+}
+
+/// A flag's value; of several, the last counts.
+pub(super) fn flag<'a, 'b>(flags: &'b [Flag<'a>], name: &str) -> Option<&'b UnescapedString<'a>> {
     flags.iter().rev().find(|flag| flag.name.value == name)?.value.as_ref()
 }

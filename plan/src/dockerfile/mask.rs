@@ -97,16 +97,19 @@ fn here_documents(joined: &str, escape: char) -> Vec<(String, bool)> {
     if !joined.contains("<<") || !may_hold_documents(joined) || is_json(joined) {
         return Vec::new();
     }
-    let announce = |word: &str| {
-        let rest = word.trim_start_matches(|c: char| c.is_ascii_digit()).strip_prefix("<<")?;
-        let (rest, strips_tabs) = match rest.strip_prefix('-') {
-            Some(rest) => (rest, true),
-            None => (rest, false),
-        };
-        let name = shell::unquote(rest);
-        (!name.is_empty() && !rest.contains('<')).then_some((name, strips_tabs))
+    shell::words(joined, escape).into_iter().filter_map(here_document).collect()
+}
+
+/// The document that a word announces, as in `<<EOF`, `3<<"EOF"` or `<<-EOF`: what ends it, and whether tabs before that
+/// do not count.
+pub(super) fn here_document(word: &str) -> Option<(String, bool)> {
+    let rest = word.trim_start_matches(|c: char| c.is_ascii_digit()).strip_prefix("<<")?;
+    let (rest, strips_tabs) = match rest.strip_prefix('-') {
+        Some(rest) => (rest, true),
+        None => (rest, false),
     };
-    shell::words(joined, escape).into_iter().filter_map(announce).collect()
+    let name = shell::unquote(rest);
+    (!name.is_empty() && !rest.contains('<')).then_some((name, strips_tabs))
 }
 
 /// `ENTRYPOINT []` or `CMD []`, after ONBUILD too.

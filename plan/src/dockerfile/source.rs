@@ -5,10 +5,10 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use archyard_model::BaseKind;
-use parse_dockerfile::{Flag, Instruction, UnescapedString, parse_iter};
+use parse_dockerfile::{Instruction, UnescapedString, parse_iter};
 
-use super::command::{self, Command};
-use super::{directive, mask, mount, problem, shell};
+use super::command::{self, Command, flag};
+use super::{directive, mask, mount, problem};
 use crate::Error;
 
 /// What a Dockerfile says.
@@ -130,13 +130,8 @@ impl<'a> File<'a> {
                     true => &mut source.arguments,
                     false => &mut source.local_arguments,
                 };
-                for word in shell::words(&arg.arguments.value, self.escape) {
-                    let (name, default) = match word.split_once('=') {
-                        Some((name, default)) => (name, Some(default.to_owned())),
-                        None => (word, None),
-                    };
-                    arguments.push(Argument { line, name: name.to_owned(), default });
-                }
+                let declared = command::arguments(&arg.arguments.value, self.escape).into_iter();
+                arguments.extend(declared.map(|(name, default)| Argument { line, name, default }));
             }
             Instruction::From(from) => {
                 let platform = flag(&from.options, "platform").map(|value| value.value.to_string());
@@ -262,8 +257,4 @@ impl<'a> File<'a> {
     fn line(&self, at: usize) -> u32 {
         u32::try_from(self.lines.partition_point(|start| *start <= at)).unwrap_or(u32::MAX)
     }
-}
-
-fn flag<'a, 'b>(flags: &'b [Flag<'a>], name: &str) -> Option<&'b UnescapedString<'a>> {
-    flags.iter().rev().find(|flag| flag.name.value == name)?.value.as_ref()
 }
