@@ -90,7 +90,7 @@ fn nowhere() -> String {
     format!("no farm: {socket}; start one with `archyard up`, or name one with --farm or ARCHYARD_FARM")
 }
 
-/// Whoever gets a permanent error changes the command, a file or a certificate; the others try again.
+/// A permanent error needs another command, file or certificate; after any other the caller tries again.
 fn refusal(error: &Error) -> anyhow::Error {
     match outlook(error) {
         Outlook::Permanent => Refusal::usage(error.to_string()),

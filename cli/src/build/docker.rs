@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use archyard_model::proxy;
 use serde::Deserialize;
 
-/// The proxies that count where the Engine has none of its own.
+/// The key of the proxies that apply to every Engine without an entry.
 const DEFAULT: &str = "default";
 
 /// `$DOCKER_CONFIG/config.json`, or `~/.docker/config.json`. None: there is none.

@@ -126,7 +126,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
     let destination = args.destination.chosen()?;
     let request = args.request(&destination);
     let known = Farm::known(&args.farm);
-    // A farm has Engines of its own, which this user's configuration does not know.
+    // This user's configuration does not know the Engines of a farm.
     let engine = known.is_none().then(|| args.engine()).transpose()?;
     if args.print {
         return print(&args.checked(prepare(&request, engine.as_deref())?)?);
@@ -283,7 +283,7 @@ impl Args {
         Outputs::prepare(spec, &prepared.planned.plan, own_platform().ok(), &self.engine()?).await
     }
 
-    /// For `--load`, and of a farm of its own.
+    /// The Engine for `--load`, and for a build without a farm.
     fn engine(&self) -> Result<String> {
         match self.engine.clone().filter(|engine| !engine.is_empty()) {
             Some(engine) => Ok(engine),

@@ -111,7 +111,7 @@ async fn logs(args: Args) -> Result<Exit> {
                     let printed = source.print(attempt.token).await;
                     let cut = match (&printed, attempt.failure) {
                         (Err(error), _) => Some(format!("{error:#}")),
-                        // Nobody could say how long it is.
+                        // Its length is not known.
                         (Ok(()), Some(failure)) if attempt.log_bytes == 0 => Some(failure.message),
                         (Ok(()), _) => None,
                     };

@@ -42,7 +42,7 @@ pub(crate) struct Options {
     pub(crate) artifacts_kept: Option<Duration>,
     #[command(flatten)]
     pub(crate) retention: retention::Flags,
-    /// The scheduler serves nobody but this process.
+    /// The scheduler serves only this process.
     #[arg(skip)]
     pub(crate) alone: bool,
 }
